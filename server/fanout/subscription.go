@@ -1,0 +1,61 @@
+package fanout
+
+// What is asked for: the plain data that crosses from HTTP into a shard.
+//
+// Written by api on the accept thread or a request's goroutine, read on the
+// shard's thread after the inbox has handed it over, never changed in between.
+
+import (
+	"strconv"
+	"strings"
+
+	"penstock/encode"
+)
+
+// MaxGapTopics is how many topics a gap names at the most; one of more topics
+// names the subscription's own list instead.
+const MaxGapTopics = 100
+
+// A Subscription is what one stream asks for. It is plain data: no closures, no
+// connection, nothing that a shard would have to wait for.
+//
+// Topics must be valid names, sorted, without doubles, at least one.
+type Subscription struct {
+	Topics []string // plain names, sorted, without doubles
+
+	Resume bool   // go on after LastID
+	LastID uint64 // the client's last event id; only with Resume
+	BadID  string // what the client sent as its last event id where that can't be one; "" otherwise
+
+	HTTP10         bool          // close-delimited instead of chunked
+	Coding         encode.Coding // how the stream's bytes are coded
+	HeartbeatEvent bool          // heartbeats are events, for clients that can't see comments
+	Origin         string        // the allowed origin that the response names; "" for none
+}
+
+// appendKey appends what makes two subscriptions one audience: everything that
+// changes a byte of what they receive after their first block.
+func (s *Subscription) appendKey(dst []byte) []byte {
+	flags := byte(0)
+	if s.HTTP10 {
+		flags |= 1
+	}
+	if s.HeartbeatEvent {
+		flags |= 2
+	}
+	dst = append(dst, '0'+flags, '0'+byte(s.Coding))
+	for _, t := range s.Topics {
+		// No name holds a control character, so that the key is unambiguous.
+		dst = append(dst, 0)
+		dst = append(dst, t...)
+	}
+	return dst
+}
+
+// describe names the subscription in an error or a log line.
+func (s *Subscription) describe() string {
+	if len(s.Topics) <= 3 {
+		return strings.Join(s.Topics, ",")
+	}
+	return strings.Join(s.Topics[:3], ",") + " and " + strconv.Itoa(len(s.Topics)-3) + " more"
+}
