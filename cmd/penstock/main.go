@@ -1,0 +1,92 @@
+// Command penstock is the server, and what one needs beside it on a command line.
+//
+// Here: the command line itself (kong's one door), what every command is given, and how an
+// error becomes an exit code. A file each for the commands. Everything here runs on the main
+// goroutine; serve starts the rest.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// app is the command line: each command is a struct with a Run method, in the file of its name.
+type app struct {
+	Version versionCmd `cmd:"" help:"Print the version, the commit and the Go release it was built with."`
+	Health  healthCmd  `cmd:"" help:"Ask a running server whether it is well: exit code 0 or 1. Made for the health check of an image without a shell."`
+}
+
+// A runContext is what a command is given: its streams, and a context that ends at the first
+// SIGINT or SIGTERM. A second signal ends the process at once, as if nobody listened.
+type runContext struct {
+	Ctx    context.Context
+	Stdin  io.Reader
+	Stdout io.Writer
+	Stderr io.Writer
+}
+
+// Exit codes. Scripts and units may rely on them.
+const (
+	exitOK    = 0
+	exitError = 1 // it was asked for the right thing and could not do it; stderr says why
+	exitUsage = 2 // wrong usage or configuration; stderr names the flag and what it allows
+)
+
+// A usageError is an error of whoever typed the command: exit code 2.
+type usageError struct{ err error }
+
+func (e usageError) Error() string { return e.err.Error() }
+func (e usageError) Unwrap() error { return e.err }
+
+// usagef makes an error that ends the process with exit code 2.
+func usagef(format string, args ...any) error {
+	return usageError{fmt.Errorf(format, args...)}
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	// From the first signal on the default disposition holds again: the second one ends at once.
+	context.AfterFunc(ctx, stop)
+	os.Exit(run(&runContext{Ctx: ctx, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}, os.Args[1:]))
+}
+
+// run parses the arguments, runs the command they name and answers the exit code.
+func run(rc *runContext, args []string) int {
+	err := parseAndRun(rc, args)
+	if err == nil {
+		return exitOK
+	}
+	fmt.Fprintf(rc.Stderr, "penstock: %v\n", err)
+	if _, ok := errors.AsType[usageError](err); ok {
+		return exitUsage
+	}
+	return exitError
+}
+
+func parseAndRun(rc *runContext, args []string) error {
+	var a app
+	parser, err := kong.New(&a,
+		kong.Name("penstock"),
+		kong.Description("Penstock is a Server-Sent Events server: few publishers, many topics, hundreds of thousands of subscribers."),
+		kong.Writers(rc.Stdout, rc.Stderr),
+		kong.ConfigureHelp(kong.HelpOptions{NoExpandSubcommands: true, Compact: true, WrapUpperBound: 100}),
+	)
+	if err != nil {
+		panic("penstock: command line: " + err.Error()) // a struct tag of ours is wrong
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	parsed, err := parser.Parse(args)
+	if err != nil {
+		return usageError{fmt.Errorf("%w; penstock --help lists commands and flags", err)}
+	}
+	return parsed.Run(rc)
+}
