@@ -1,0 +1,353 @@
+package server
+
+// The settings: each one once, with everything there is to say about it.
+//
+// The fields' tags are the only place where a setting's name, default, unit, bounds, group and
+// help stand. The command line, the environment (PENSTOCK_ and the name in capitals), the YAML
+// file (the name is the key) and --help are made from them. cmd/penstock reads the same tags by
+// way of kong; nothing here knows kong. Plain data: any goroutine that owns the Config.
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Config holds every setting of a server. DefaultConfig fills in the defaults; Check says what is
+// wrong with it.
+//
+// Tags: name is the flag and the YAML key; default, unit and help are for people; min and max (in
+// the unit) and oneof are what Check allows.
+type Config struct {
+	Listen      string `name:"listen" group:"Addresses" default:"127.0.0.1:8080" unit:"host:port" help:"Where streams and publishers are served. Port 0 takes any free one. An address that is not loopback needs a token for publishing (or --insecure-publish)."`
+	AdminListen string `name:"admin-listen" group:"Addresses" default:"auto" unit:"host:port, auto or none" help:"Where the page, topics, streams, stats and metrics are served. auto: on the main address while that is loopback, else on 127.0.0.1:8081 as well."`
+	Debug       string `name:"debug" group:"Addresses" default:"" unit:"host:port, loopback only" help:"Opens the debug door there: Go's profiles and the shards at work."`
+	Backlog     int    `name:"backlog" group:"Addresses" default:"4096" min:"1" max:"1048576" unit:"connections" help:"How many connections may wait to be accepted; the kernel takes net.core.somaxconn if that is less."`
+
+	InsecurePublish  bool     `name:"insecure-publish" group:"Access" default:"false" help:"Anybody who reaches the server may publish."`
+	PublishTokenFile string   `name:"publish-token-file" group:"Access" default:"" unit:"path" help:"A file with the token that publishers send as Authorization: Bearer TOKEN."`
+	CORSOrigin       []string `name:"cors-origin" group:"Access" default:"" unit:"origin, repeatable" help:"A web page's origin that may use the server from browsers: https://app.example.com, or https://*.example.com for one or more labels. Without any: the same origin only."`
+
+	MaxConnections         int           `name:"max-connections" group:"Limits" default:"0" min:"0" max:"100000000" unit:"connections, 0: as many as descriptors allow" help:"Connections held at once, streams among them."`
+	MaxRequests            int           `name:"max-requests" group:"Limits" default:"4096" min:"2" max:"1000000" unit:"requests" help:"Requests in hand at once; half of them may wait for shards to keep up. One more gets 503."`
+	HandshakeTimeout       time.Duration `name:"handshake-timeout" group:"Limits" default:"10s" min:"10ms" max:"1h" unit:"duration" help:"A request's head has to arrive within this time."`
+	MaxTopics              int           `name:"max-topics" group:"Limits" default:"1000000" min:"1" max:"1000000000" unit:"topics" help:"Topics known at once. Over it, the one without subscribers that is longest unpublished goes."`
+	MaxTopicsPerSubscriber int           `name:"max-topics-per-subscriber" group:"Limits" default:"1000" min:"1" max:"1000000" unit:"topics" help:"Topics that one stream may ask for."`
+	MaxEventSize           Size          `name:"max-event-size" group:"Limits" default:"1MiB" min:"64" max:"16MiB" unit:"size" help:"Largest frame: an event as it is sent. At most a quarter of --ring-size."`
+	MaxBatchSize           Size          `name:"max-batch-size" group:"Limits" default:"16MiB" min:"64" max:"1GiB" unit:"size" help:"Largest body of a publish."`
+
+	RingSize  Size `name:"ring-size" group:"Memory" default:"256MiB" min:"64KiB" max:"1TiB" unit:"size" help:"The ring: the newest events of all topics, kept for those who resume or lag."`
+	Keep      int  `name:"keep" group:"Memory" default:"1" min:"0" max:"1000" unit:"events" help:"Newest events of each topic that outlive the ring."`
+	KeepSize  Size `name:"keep-size" group:"Memory" default:"64MiB" min:"0" max:"1TiB" unit:"size" help:"Bound of what --keep holds; the longest unpublished topics' go first."`
+	LagMemory Size `name:"lag-memory" group:"Memory" default:"64MiB" min:"64KiB" max:"1TiB" unit:"size" help:"Bound of the batches held for subscribers that lag; over it the one furthest behind is cut and may resume."`
+
+	Shards        int           `name:"shards" group:"Streams" default:"0" min:"0" max:"1024" unit:"threads, 0: half the cores" help:"Threads that send events to subscribers."`
+	FlushInterval time.Duration `name:"flush-interval" group:"Streams" default:"10ms" min:"0s" max:"10s" unit:"duration" help:"Longest rest of a shard between two passes. A lone event waits for nothing; under load events wait up to this long and leave together."`
+	FlushMaxBytes Size          `name:"flush-max-bytes" group:"Streams" default:"64KiB" min:"1KiB" max:"16MiB" unit:"size" help:"A batch of this size is sent and the next one begun."`
+	Heartbeat     time.Duration `name:"heartbeat" group:"Streams" default:"15s" min:"1s" max:"24h" unit:"duration" help:"A stream that is idle for this long gets a heartbeat. Keep it below the idle limit of every proxy on the way."`
+	UserTimeout   time.Duration `name:"user-timeout" group:"Streams" default:"60s" min:"1s" max:"24h" unit:"duration" help:"A subscriber whose kernel acknowledges nothing for this long is dropped (TCP_USER_TIMEOUT)."`
+	RetryMin      time.Duration `name:"retry-min" group:"Streams" default:"2s" min:"1ms" max:"1h" unit:"duration" help:"Shortest reconnection time told to a subscriber; each gets a random one."`
+	RetryMax      time.Duration `name:"retry-max" group:"Streams" default:"5s" min:"1ms" max:"1h" unit:"duration" help:"Longest reconnection time told to a subscriber."`
+
+	Overload    string        `name:"overload" group:"Publishing" default:"wait" oneof:"wait,shed" unit:"wait or shed" help:"What publishers get that outrun the shards: wait makes them wait up to --publish-wait, shed refuses at once with 503."`
+	PublishWait time.Duration `name:"publish-wait" group:"Publishing" default:"10s" min:"1ms" max:"1h" unit:"duration" help:"Longest wait of a publish for shards to keep up; then 503, and nothing was published."`
+
+	DrainTime time.Duration `name:"drain-time" group:"Running" default:"5s" min:"0s" max:"24h" unit:"duration" help:"At SIGTERM streams are ended one after the other over this time, so that their subscribers do not all come back at once."`
+	Demo      bool          `name:"demo" group:"Running" default:"false" help:"Publishes the demo feeds: recorded earthquakes, simulated stocks."`
+	LogLevel  string        `name:"log-level" group:"Running" default:"info" oneof:"debug,info,warn,error" unit:"debug, info, warn or error" help:"What is logged, to standard error."`
+	LogFormat string        `name:"log-format" group:"Running" default:"auto" oneof:"auto,text,json" unit:"auto, text or json" help:"auto: text on a terminal, else JSON."`
+}
+
+// A Size is a number of bytes. As text it is a number alone or with KiB, MiB, GiB or TiB.
+type Size int64
+
+var sizeUnits = []struct {
+	name  string
+	bytes int64
+}{{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}}
+
+// ParseSize reads a size: 65536, 64KiB, 1.5GiB. Units are case-insensitive and B alone may follow
+// a number. Units of 1,000 (kB, MB) are refused, so that nobody gets 5% less than meant.
+func ParseSize(text string) (Size, error) {
+	s := strings.TrimSpace(text)
+	number, factor := s, int64(1)
+	for _, u := range sizeUnits {
+		if n := len(s) - len(u.name); n >= 0 && strings.EqualFold(s[n:], u.name) {
+			number, factor = strings.TrimSpace(s[:n]), u.bytes
+		}
+	}
+	if factor == 1 {
+		number = strings.TrimSuffix(s, "B")
+	}
+	if n, err := strconv.ParseInt(number, 10, 64); err == nil && n >= 0 && n <= (1<<62)/factor {
+		return Size(n * factor), nil
+	}
+	if f, err := strconv.ParseFloat(number, 64); err == nil && factor > 1 && f >= 0 && f*float64(factor) < 1<<62 && number[0] != '+' {
+		return Size(f * float64(factor)), nil
+	}
+	return 0, fmt.Errorf("size %q: want a number of bytes, alone or with KiB, MiB, GiB or TiB: 65536, 64KiB, 1.5GiB", text)
+}
+
+// UnmarshalText reads what ParseSize reads.
+func (s *Size) UnmarshalText(text []byte) error {
+	v, err := ParseSize(string(text))
+	if err == nil {
+		*s = v
+	}
+	return err
+}
+
+// String writes the size in the largest unit that divides it: 256MiB, 1000.
+func (s Size) String() string {
+	for _, u := range sizeUnits {
+		if s != 0 && int64(s)%u.bytes == 0 {
+			return strconv.FormatInt(int64(s)/u.bytes, 10) + u.name
+		}
+	}
+	return strconv.FormatInt(int64(s), 10)
+}
+
+// ParseDuration reads a duration in Go's form and says what that is when it can't.
+func ParseDuration(text string) (time.Duration, error) {
+	if d, err := time.ParseDuration(strings.TrimSpace(text)); err == nil {
+		return d, nil
+	}
+	return 0, fmt.Errorf("duration %q: want a number with ns, us, ms, s, m or h: 250ms, 15s, 1h30m", text)
+}
+
+// ParseCount reads a whole number; its digits may be grouped by _ or , (1_000_000).
+func ParseCount(text string) (int, error) {
+	if n, err := strconv.Atoi(strings.NewReplacer("_", "", ",", "").Replace(strings.TrimSpace(text))); err == nil {
+		return n, nil
+	}
+	return 0, fmt.Errorf("number %q: want a whole number: 1000, 1_000_000", text)
+}
+
+// A Setting is what there is to say about one field of Config.
+type Setting struct {
+	Name    string // the flag without its dashes, and the key in the YAML file
+	Env     string // PENSTOCK_ and the name in capitals
+	Group   string
+	Default string
+	Unit    string // what a value is; "" for a switch
+	Help    string
+	Min     string // allowed values, "" where there is no bound
+	Max     string
+	OneOf   []string
+	index   int
+}
+
+// Settings returns every setting, in the order of Config's fields.
+func Settings() []Setting {
+	t := reflect.TypeFor[Config]()
+	all := make([]Setting, 0, t.NumField())
+	for i := range t.NumField() {
+		tag := t.Field(i).Tag
+		s := Setting{
+			Name: tag.Get("name"), Env: EnvName(tag.Get("name")), Group: tag.Get("group"), Default: tag.Get("default"),
+			Unit: tag.Get("unit"), Help: tag.Get("help"), Min: tag.Get("min"), Max: tag.Get("max"), index: i,
+		}
+		if list := tag.Get("oneof"); list != "" {
+			s.OneOf = strings.Split(list, ",")
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+// EnvName returns the environment variable of the setting of that name: PENSTOCK_RING_SIZE for
+// ring-size.
+func EnvName(name string) string {
+	return "PENSTOCK_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+}
+
+// DefaultConfig returns the settings of a server that was told nothing.
+func DefaultConfig() Config {
+	var c Config
+	v := reflect.ValueOf(&c).Elem()
+	for _, s := range Settings() {
+		if err := setText(v.Field(s.index), s.Default); err != nil {
+			panic(fmt.Sprintf("server: default of --%s: %v", s.Name, err))
+		}
+	}
+	return c
+}
+
+// setText puts a value's text into a field of Config.
+func setText(field reflect.Value, text string) error {
+	switch p := field.Addr().Interface().(type) {
+	case *string:
+		*p = text
+	case *bool:
+		*p = text == "true"
+	case *[]string:
+		*p = nil
+		if text != "" {
+			*p = strings.Split(text, ",")
+		}
+	case *int:
+		n, err := ParseCount(text)
+		*p = n
+		return err
+	case *time.Duration:
+		d, err := ParseDuration(text)
+		*p = d
+		return err
+	case *Size:
+		return p.UnmarshalText([]byte(text))
+	default:
+		panic("server: a setting of type " + field.Type().String() + " has no text form")
+	}
+	return nil
+}
+
+// Check returns the first thing that is wrong: which setting, its value and what is allowed. It
+// opens no socket; the token file is looked at, for a server must not start without the token that
+// it was told to ask for.
+func (c *Config) Check() error {
+	v := reflect.ValueOf(c).Elem()
+	for _, s := range Settings() {
+		if err := s.checkBounds(v.Field(s.index)); err != nil {
+			return err
+		}
+	}
+	if err := checkAddress("listen", c.Listen); err != nil {
+		return err
+	}
+	if c.AdminListen != "auto" && c.AdminListen != "none" {
+		if err := checkAddress("admin-listen", c.AdminListen); err != nil {
+			return fmt.Errorf("%w, auto or none", err)
+		}
+	}
+	if c.Debug != "" {
+		if err := checkAddress("debug", c.Debug); err != nil {
+			return err
+		}
+		if !IsLoopback(c.Debug) {
+			return fmt.Errorf("--debug %s: allowed are loopback addresses only: profiles are nobody else's business; use 127.0.0.1:6060 and a tunnel", c.Debug)
+		}
+	}
+	if c.MaxEventSize > c.RingSize/4 {
+		return fmt.Errorf("--max-event-size %s: allowed is at most a quarter of --ring-size %s, which is %s", c.MaxEventSize, c.RingSize, c.RingSize/4)
+	}
+	if c.RetryMin > c.RetryMax {
+		return fmt.Errorf("--retry-min %s: allowed is at most --retry-max %s", c.RetryMin, c.RetryMax)
+	}
+	if c.InsecurePublish && c.PublishTokenFile != "" {
+		return fmt.Errorf("--insecure-publish and --publish-token-file %s: one of them only; the first lets everybody publish, the second asks for a token", c.PublishTokenFile)
+	}
+	if c.PublishTokenFile != "" {
+		if _, err := c.PublishToken(); err != nil {
+			return err
+		}
+	}
+	for _, origin := range c.CORSOrigin {
+		if err := checkOrigin(origin); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkBounds holds a field against its tags min, max and oneof.
+func (s *Setting) checkBounds(field reflect.Value) error {
+	value := fmt.Sprint(field.Interface())
+	if len(s.OneOf) > 0 {
+		for _, allowed := range s.OneOf {
+			if value == allowed {
+				return nil
+			}
+		}
+		return fmt.Errorf("--%s %q: allowed are %s", s.Name, value, strings.Join(s.OneOf, ", "))
+	}
+	if s.Min == "" {
+		return nil
+	}
+	low, high := reflect.New(field.Type()).Elem(), reflect.New(field.Type()).Elem()
+	if err := setText(low, s.Min); err != nil {
+		panic(fmt.Sprintf("server: min of --%s: %v", s.Name, err))
+	}
+	if err := setText(high, s.Max); err != nil {
+		panic(fmt.Sprintf("server: max of --%s: %v", s.Name, err))
+	}
+	if n := field.Int(); n < low.Int() || n > high.Int() {
+		return fmt.Errorf("--%s %s: allowed are %s to %s", s.Name, value, s.Min, s.Max)
+	}
+	return nil
+}
+
+// checkAddress wants host:port with a numeric port; the host may be empty, a name or an address.
+func checkAddress(name, address string) error {
+	_, port, err := net.SplitHostPort(address)
+	if err == nil {
+		if _, err = strconv.ParseUint(port, 10, 16); err == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("--%s %q: allowed are host:port, port 0 for any free one", name, address)
+}
+
+// checkOrigin wants scheme://host or scheme://host:port, the host's first label a * or not.
+func checkOrigin(origin string) error {
+	scheme, host, ok := strings.Cut(origin, "://")
+	rest := strings.TrimPrefix(host, "*.")
+	if !ok || scheme != "http" && scheme != "https" || rest == "" || strings.ContainsAny(rest, "/?#*@ ,") {
+		return fmt.Errorf("--cors-origin %q: allowed are origins as browsers send them: https://app.example.com, http://localhost:3000, https://*.example.com", origin)
+	}
+	return nil
+}
+
+// PublishToken returns the token in --publish-token-file without the white space around it, or ""
+// where no file was given.
+func (c *Config) PublishToken() (string, error) {
+	if c.PublishTokenFile == "" {
+		return "", nil
+	}
+	b, err := os.ReadFile(c.PublishTokenFile)
+	if err != nil {
+		return "", fmt.Errorf("--publish-token-file: %w", err)
+	}
+	token := strings.TrimSpace(string(b))
+	for i := range len(token) {
+		if token[i] <= ' ' || token[i] >= 0x7f {
+			return "", fmt.Errorf("--publish-token-file %s: byte %d is white space, control or no ASCII; allowed is one token of visible ASCII", c.PublishTokenFile, i)
+		}
+	}
+	if len(token) < 16 {
+		return "", fmt.Errorf("--publish-token-file %s: the token has %d bytes; allowed are 16 and more, for it keeps the world out (openssl rand -hex 32)", c.PublishTokenFile, len(token))
+	}
+	return token, nil
+}
+
+// IsLoopback tells whether a listening address can be reached from this machine alone. A name
+// other than localhost is taken as reachable from elsewhere: what it resolves to may change.
+func IsLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	if host == "localhost" {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Unmap().IsLoopback()
+}
+
+// adminAddress is where the admin listener goes, or "" for none: the rule of the contract's "Look".
+func (c *Config) adminAddress() string {
+	switch c.AdminListen {
+	case "none":
+		return ""
+	case "auto":
+		if IsLoopback(c.Listen) {
+			return ""
+		}
+		return "127.0.0.1:8081"
+	}
+	return c.AdminListen
+}
