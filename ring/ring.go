@@ -25,11 +25,11 @@ const apart = 128
 // A Ring holds the newest entries in a bounded number of bytes. See the package's
 // picture. At any time:
 //
-//  1. tail <= head <= tail + limit, and both are borders of entries, or of a pad that
-//     only an empty ring has at its tail;
-//  2. the directory holds exactly the segments with bytes between tail and head, and
-//     the one that the head is in; they are at most size bytes;
-//  3. ids grow from tail to head.
+//  1. tail and head are where an entry ended, so that a pad may follow;
+//  2. tail <= head <= tail + limit, or there is but one entry, behind a pad;
+//  3. the directory holds exactly the segments with bytes between tail and head, and
+//     the one that the head is in; they are at most Size bytes;
+//  4. ids grow from tail to head.
 //
 // Make one by New.
 type Ring struct {
@@ -94,7 +94,8 @@ func (r *Ring) Size() int { return int(r.limit) + 1<<r.shift }
 // a bit further on, where a segment ends). Any goroutine.
 func (r *Ring) Head() Position { return Position(r.head.Load()) }
 
-// Tail returns the position of the oldest entry, or the head's in an empty ring.
+// Tail returns the position behind the newest entry that was dropped, where the oldest one in
+// the ring begins (or a bit further on, where a segment ends); the head's in an empty ring.
 // Any goroutine.
 func (r *Ring) Tail() Position { return Position(r.tail.Load()) }
 
@@ -127,8 +128,8 @@ func (r *Ring) at(p Position) *segment {
 
 // At returns the entry at the position, false when the tail has passed it or the
 // head has not come there. The position must be one where an entry begins, as
-// Append and Reader give them, or that was a head (false, should it now be
-// a pad: walk on from there with a Reader). Any goroutine.
+// Append, Reader, After and Oldest give them. That of a head or tail may turn out to be a
+// pad's, false: walk on from there with a Reader. Any goroutine.
 func (r *Ring) At(p Position) (Entry, bool) {
 	if p >= r.Head() || p < r.Tail() {
 		return Entry{}, false
@@ -213,28 +214,23 @@ func (r *Ring) Drop() {
 	if r.w.head == r.w.tail {
 		panic("ring: Drop: the ring is empty")
 	}
-	s := r.at(r.w.tail)
-	offset := uint(r.w.tail - s.base)
-	_, size := s.entry(offset)
-	end := offset + uint(size)
-	if next := r.w.tail + Position(size); next < r.w.head && end < uint(len(s.data)) {
-		if e, _ := s.entry(end); !e.Valid() {
-			end = uint(len(s.data))
-		}
+	p := r.w.tail
+	s := r.at(p)
+	_, size := s.entry(uint(p - s.base))
+	if size == 0 { // a pad; behind one there is always an entry
+		p = s.base + Position(len(s.data))
+		_, size = r.at(p).entry(0)
 	}
-	r.moveTail(s.base + Position(end))
-}
+	p += Position(size)
 
-// moveTail moves the tail to a position, from within the segment before or at it. Writer.
-func (r *Ring) moveTail(p Position) {
+	// No further than that: a reader at this place has lost nothing, be there a pad.
 	old := r.w.tail
 	r.w.tail = p
 	r.tail.Store(uint64(p))
-	if old>>r.shift == p>>r.shift {
-		return
+	for ; old>>r.shift < p>>r.shift; old += 1 << r.shift {
+		r.segments[uint64(old)>>r.shift&uint64(len(r.segments)-1)].Store(nil)
+		r.allocated.Add(-1 << r.shift)
 	}
-	r.segments[uint64(old)>>r.shift&uint64(len(r.segments)-1)].Store(nil)
-	r.allocated.Add(-1 << r.shift)
 }
 
 // Append appends an entry with a copy of the frame and returns its position. Readers see it
@@ -270,14 +266,10 @@ func (r *Ring) Append(h Header, frame []byte) Position {
 	h.put(b, frame)
 
 	// From here on others see it, in this order.
-	empty := r.w.head == r.w.tail
 	r.w.newestID = h.ID
 	r.w.head = p + Position(size)
 	r.newest.Store((*[HeaderSize]byte)(b))
 	r.head.Store(uint64(r.w.head))
-	if empty && r.w.tail != p {
-		r.moveTail(p) // over the pad
-	}
 	if offset+uint(size) == uint(len(s.data)) {
 		r.w.open = nil
 	}

@@ -12,13 +12,15 @@ import (
 )
 
 const (
-	// Small segments cost less to make (the memory is cleared with the writer's lock
-	// held) and waste less of the ring at its tail; large ones lose less to pads.
+	// A new segment is cleared while others wait for the writer (40 us for 1 MiB), and the
+	// tail's is out of use to its end: so they are small. But pads take what the
+	// greatest entries leave of a segment: so there are some entries to one.
 	segmentMin  = 4 << 10
-	segmentMax  = 1 << 20
-	segmentsFew = 32 // how many segments a ring has at the least, where its entries are small enough
+	segmentMax  = 1 << 20 // but where entries are large
+	segmentsFew = 32      // how many segments a ring has at the least, but where entries are large
 
-	// One mark for so many bytes: what After walks through at the most, but for one entry.
+	// A mark for so many bytes. After walks through them, but finer marks take more memory:
+	// these take a 512th.
 	markShift = 13
 )
 
@@ -44,7 +46,7 @@ type mark struct {
 // two that holds the greatest entry.
 func segmentSize(size, maxFrame int) int {
 	greatest := entrySize(maxFrame)
-	// With room for four of the greatest, pads take a fifth of the ring at the worst.
+	// Where a segment holds two of the greatest, pads take a third of the ring at the worst.
 	want := min(size/segmentsFew, max(segmentMax, 4*greatest))
 	return max(segmentMin, floorPower(want), ceilPower(greatest))
 }
