@@ -1,0 +1,86 @@
+# Everything one does here. `make help` lists it.
+#
+# Tools beyond Go and make: gcc for the race detector, git for the version and for comparisons.
+# staticcheck and benchstat come from go.mod (go tool), so that everybody has the same ones.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+GO       ?= go
+PACKAGES ?= ./...
+# A build inside a checkout without its .git must not fail over the stamp of the commit; the
+# version comes from git by the linker where there is one.
+export GOFLAGS := $(if $(findstring -buildvcs,$(GOFLAGS)),$(GOFLAGS),$(strip $(GOFLAGS) -buildvcs=false))
+VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null)
+LDFLAGS  := -s -w $(if $(VERSION),-X penstock/server.version=$(VERSION))
+
+FUZZTIME ?= 10s
+BENCH    ?= .
+COUNT    ?= 6
+BASE     ?= HEAD
+ADDRESS  ?= 127.0.0.1:8080
+
+# The race detector needs cgo and a C compiler.
+CC_FOUND := $(shell command -v $${CC:-gcc} 2>/dev/null || command -v cc 2>/dev/null)
+RACE     := $(if $(CC_FOUND),-race)
+
+.PHONY: run build test check fuzz golden bench bench-record profile hooks help clean
+
+run: build ## build bin/penstock and serve on 127.0.0.1:8080 with the demo feeds
+	exec bin/penstock serve --demo --listen $(ADDRESS)
+
+build: ## build bin/penstock, one static file
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/penstock ./cmd/penstock
+
+# The packages run in two lots, so that budgets and the commands of README.md are also held without
+# the race detector, which changes sizes and allocations.
+test: ## vet, the house test, everything with the race detector; below ten minutes
+	$(GO) vet $(PACKAGES)
+	$(GO) test -run '^TestHouse' ./cmd/penstock
+ifeq ($(RACE),)
+	@echo 'no C compiler found (gcc): the race detector needs one, so everything runs without it' >&2
+else
+	CGO_ENABLED=1 $(GO) test -race -timeout 9m $(PACKAGES)
+endif
+	$(GO) test -timeout 5m $(PACKAGES)
+
+check: ## what has to hold before every commit: gofmt, vet, staticcheck, the house test
+	@unformatted=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go' 2>/dev/null || find . -name '*.go')); \
+	if [ -n "$$unformatted" ]; then echo "gofmt -w these:" >&2; echo "$$unformatted" >&2; exit 1; fi
+	$(GO) vet $(PACKAGES)
+	$(GO) tool staticcheck $(PACKAGES)
+	$(GO) test -run '^TestHouse' ./cmd/penstock
+
+fuzz: ## every fuzz target for FUZZTIME (10s); what it finds lands in testdata/fuzz: commit it
+	@for package in $$($(GO) list $(PACKAGES)); do \
+		for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+			echo "$$package $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package; \
+		done; \
+	done
+
+golden: ## write the golden files anew; read the diff, commit it only if you can explain each line
+	PENSTOCK_GOLDEN=write $(GO) test -count 1 $(PACKAGES)
+	@git --no-pager diff --stat -- '*testdata*' || true
+
+bench: ## compare with BASE (HEAD): both versions alternate COUNT times in one run, benchstat judges
+	.ci/bench '$(BASE)' '$(BENCH)' $(COUNT) '$(PACKAGES)'
+
+bench-record: ## run the benchmarks and keep them as bench/baseline/NAME.txt
+	@mkdir -p bench/baseline
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) $(PACKAGES) | tee bench/baseline/$$(uname -m)-$$(nproc).txt
+
+profile: ## five seconds of a server's CPU time, by way of its debug door (serve --debug 127.0.0.1:6060)
+	$(GO) tool pprof -top -nodecount 40 'http://127.0.0.1:6060/debug/pprof/profile?seconds=5'
+
+hooks: ## run `make check` before every commit in this clone
+	@printf '#!/bin/sh\nexec make check\n' > "$$(git rev-parse --git-path hooks)/pre-commit"
+	@chmod +x "$$(git rev-parse --git-path hooks)/pre-commit"
+	@echo 'make check now runs before every commit'
+
+clean: ## remove what was built
+	rm -rf bin dist bench/out
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-13s %s\n", $$1, $$2 }'

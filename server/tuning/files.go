@@ -1,0 +1,44 @@
+// Package tuning looks at what the machine allows. It imports nothing of Penstock's.
+package tuning
+
+// File descriptors: each connection is one, so their limit bounds the streams a server holds.
+// Called once, before serving; any goroutine.
+
+import (
+	"fmt"
+	"syscall"
+)
+
+// FilesReserve is how many descriptors a server keeps for itself: listeners, epoll sets, bells,
+// logs, profiles, the files it reads.
+const FilesReserve = 128
+
+// Files is the limit of open files (RLIMIT_NOFILE), soft and hard.
+type Files struct{ Soft, Hard uint64 }
+
+// RaiseFiles raises the soft limit of open files to the hard one and returns what holds then. An
+// error leaves the limit as it was and is no reason not to serve.
+func RaiseFiles() (Files, error) {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return Files{}, fmt.Errorf("read the limit of open files: %w", err)
+	}
+	if limit.Cur == limit.Max {
+		return Files{limit.Cur, limit.Max}, nil
+	}
+	raised := syscall.Rlimit{Cur: limit.Max, Max: limit.Max}
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &raised); err != nil {
+		return Files{limit.Cur, limit.Max}, fmt.Errorf("raise the limit of open files from %d to %d: %w", limit.Cur, limit.Max, err)
+	}
+	return Files{raised.Cur, raised.Max}, nil
+}
+
+// Connections is how many connections the limit leaves room for, one at the least.
+func (f Files) Connections() int {
+	const most = 1 << 30 // "unlimited" must not overflow an int that others add to
+	n := min(f.Soft, most)
+	if n > 2*FilesReserve {
+		return int(n) - FilesReserve
+	}
+	return max(1, int(n)/2)
+}
