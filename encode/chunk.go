@@ -249,8 +249,7 @@ func fieldByte(c byte) bool { return c >= ' ' && c != 0x7f || c == '\t' }
 
 // tokenByte tells whether c may stand in a token (RFC 9110 5.6.2).
 func tokenByte(c byte) bool {
-	switch {
-	case 'a' <= c|0x20 && c|0x20 <= 'z', '0' <= c && c <= '9':
+	if 'a' <= c|0x20 && c|0x20 <= 'z' || '0' <= c && c <= '9' {
 		return true
 	}
 	switch c {

@@ -75,7 +75,7 @@ type block struct {
 var blocks = sync.Pool{New: func() any { return new(block) }}
 
 // maxIdle is how much room an idle block keeps, in bytes, of either kind.
-const maxIdle = 64 << 10
+const maxIdle = 16 << 10
 
 func (b *block) free() {
 	b.Decoded = Decoded{} // it may point into the caller's bytes
@@ -226,32 +226,31 @@ func (d *Decoder) passEnd(p []byte, end int) []byte {
 // to the empty line that ends it. ended tells that it was there; rest is what
 // follows it then. All lines that are added end with LF.
 func (d *Decoder) resume(b *block, p []byte) (rest []byte, ended bool) {
-	all := p
-	lf, cr := -1, -1 // the next ones in all
-	for len(p) > 0 {
-		at := len(all) - len(p)
+	lf, cr := -1, -1 // the next ones in p
+	for at := 0; at < len(p); at = len(p) - len(rest) {
 		if lf < at {
-			lf = nextByte(all, at, '\n')
+			lf = nextByte(p, at, '\n')
 		}
 		if cr < at {
-			cr = nextByte(all, at, '\r')
+			cr = nextByte(p, at, '\r')
 		}
 		end := min(lf, cr)
-		b.raw = append(b.raw, all[at:end]...)
-		line := b.raw[d.line:]
-		if end == len(all) {
+		b.raw = append(b.raw, p[at:end]...)
+		if end == len(p) {
 			d.dropOpenComment(b)
 			return nil, false
 		}
-		p = d.passEnd(all, end)
-		switch {
-		case len(line) == 0:
+		rest = d.passEnd(p, end)
+		line := b.raw[d.line:]
+		if len(line) == 0 {
 			b.raw = append(b.raw, '\n')
-			return p, true
-		case line[0] == ':':
+			return rest, true
+		}
+		switch field, _ := parseLine(line); field {
+		case fieldComment:
 			d.comments++
 			b.raw = b.raw[:d.line]
-		case fieldOf(line) == fieldNone:
+		case fieldUnknown:
 			b.raw = b.raw[:d.line]
 		default:
 			b.raw = append(b.raw, '\n')
@@ -265,8 +264,8 @@ func (d *Decoder) resume(b *block, p []byte) (rest []byte, ended bool) {
 // the open block.
 func (d *Decoder) keep(b *block, p []byte, line int) error {
 	b.raw = append(b.raw[:0], p...)
-	if d.skipLF {
-		b.raw[len(p)-1] = '\n' // or the LF of an empty line behind this CR would be taken for its own
+	if line > 0 {
+		b.raw[line-1] = '\n' // a CR would take the LF of an empty line, should that be added next, for its own
 	}
 	b.Decoded = Decoded{}
 	d.open, d.line = b, line
@@ -297,44 +296,47 @@ func (d *Decoder) dropOpenComment(b *block) {
 	}
 }
 
-// The fields of a block.
+// What a line is.
 const (
-	fieldNone = iota
+	fieldUnknown = iota
+	fieldComment
 	fieldData
 	fieldEvent
 	fieldID
 	fieldRetry
 )
 
-// fieldOf returns the field of a line that is not empty.
-func fieldOf(line []byte) int {
-	name := line
-	if i := bytes.IndexByte(line, ':'); i >= 0 {
-		name = line[:i]
+// parseLine returns the field of a line that is not empty, and the value: what
+// is behind the colon and one space, nothing where there is no colon.
+func parseLine(line []byte) (field int, value []byte) {
+	name := ""
+	switch line[0] {
+	case ':':
+		return fieldComment, nil
+	case 'd':
+		field, name = fieldData, "data"
+	case 'i':
+		field, name = fieldID, "id"
+	case 'e':
+		field, name = fieldEvent, "event"
+	case 'r':
+		field, name = fieldRetry, "retry"
+	default:
+		return fieldUnknown, nil
 	}
-	switch string(name) {
-	case "data":
-		return fieldData
-	case "event":
-		return fieldEvent
-	case "id":
-		return fieldID
-	case "retry":
-		return fieldRetry
+	n := len(name)
+	switch {
+	case len(line) < n || string(line[:n]) != name:
+		return fieldUnknown, nil
+	case len(line) == n:
+		return field, nil
+	case line[n] != ':':
+		return fieldUnknown, nil
 	}
-	return fieldNone
-}
-
-// value returns the value of a line whose field's name has n bytes: what is
-// behind the colon and one space.
-func value(line []byte, n int) []byte {
-	if len(line) > n+1 && line[n+1] == ' ' {
-		return line[n+2:]
+	if value = line[n+1:]; len(value) > 0 && value[0] == ' ' {
+		value = value[1:]
 	}
-	if len(line) > n {
-		return line[n+1:]
-	}
-	return nil
+	return field, value
 }
 
 // whole hands out the blocks that lie whole in p, which begins at a line's
@@ -393,13 +395,8 @@ func (d *Decoder) whole(b *block, p []byte, each func(*Decoded)) (start, line in
 			start = at
 			continue
 		}
-		if text[0] == ':' {
-			comments++
-			continue
-		}
-		switch fieldOf(text) {
+		switch field, v := parseLine(text); field {
 		case fieldData:
-			v := value(text, len("data"))
 			switch lines {
 			case 0:
 				data = v
@@ -412,15 +409,17 @@ func (d *Decoder) whole(b *block, p []byte, each func(*Decoded)) (start, line in
 			}
 			lines++
 		case fieldEvent:
-			typ = value(text, len("event"))
+			typ = v
 		case fieldID:
-			if v := value(text, len("id")); bytes.IndexByte(v, 0) < 0 {
+			if bytes.IndexByte(v, 0) < 0 {
 				id, hasID = v, true
 			}
 		case fieldRetry:
-			if n := parseRetry(value(text, len("retry"))); n >= 0 {
+			if n := parseRetry(v); n >= 0 {
 				retry = n
 			}
+		case fieldComment:
+			comments++
 		}
 	}
 	if len(last) == 0 || len(d.id) == 0 || &last[0] != &d.id[0] {
