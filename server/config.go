@@ -11,11 +11,12 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"reflect"
 	"strconv"
 	"strings"
 	"time"
+
+	"penstock/server/auth"
 )
 
 // Config holds every setting of a server. DefaultConfig fills in the defaults; Check says what is
@@ -30,7 +31,7 @@ type Config struct {
 	Backlog     int    `name:"backlog" group:"Addresses" default:"4096" min:"1" max:"1048576" unit:"connections" help:"How many connections may wait to be accepted; the kernel takes net.core.somaxconn if that is less."`
 
 	InsecurePublish  bool     `name:"insecure-publish" group:"Access" default:"false" help:"Anybody who reaches the server may publish."`
-	PublishTokenFile string   `name:"publish-token-file" group:"Access" default:"" unit:"path" help:"A file with the token that publishers send as Authorization: Bearer TOKEN."`
+	PublishTokenFile string   `name:"publish-token-file" group:"Access" default:"" unit:"path" help:"A file with the tokens that publishers send as Authorization: Bearer TOKEN, one a line; # begins a comment. It is read again when it changes."`
 	CORSOrigin       []string `name:"cors-origin" group:"Access" default:"" unit:"origin, repeatable" help:"A web page's origin that may use the server from browsers: https://app.example.com, or https://*.example.com for one or more labels. Without any: the same origin only."`
 
 	MaxConnections         int           `name:"max-connections" group:"Limits" default:"0" min:"0" max:"100000000" unit:"connections, 0: as many as descriptors allow" help:"Connections held at once, streams among them."`
@@ -43,7 +44,7 @@ type Config struct {
 
 	RingSize  Size `name:"ring-size" group:"Memory" default:"256MiB" min:"64KiB" max:"1TiB" unit:"size" help:"The ring: the newest events of all topics, kept for those who resume or lag."`
 	Keep      int  `name:"keep" group:"Memory" default:"1" min:"0" max:"1000" unit:"events" help:"Newest events of each topic that outlive the ring."`
-	KeepSize  Size `name:"keep-size" group:"Memory" default:"64MiB" min:"0" max:"1TiB" unit:"size" help:"Bound of what --keep holds; the longest unpublished topics' go first."`
+	KeepSize  Size `name:"keep-size" group:"Memory" default:"64MiB" min:"4KiB" max:"1TiB" unit:"size" help:"Bound of what --keep holds; the longest unpublished topics' go first."`
 	LagMemory Size `name:"lag-memory" group:"Memory" default:"64MiB" min:"64KiB" max:"1TiB" unit:"size" help:"Bound of the batches held for subscribers that lag; over it the one furthest behind is cut and may resume."`
 
 	Shards        int           `name:"shards" group:"Streams" default:"0" min:"0" max:"1024" unit:"threads, 0: half the cores" help:"Threads that send events to subscribers."`
@@ -207,8 +208,8 @@ func setText(field reflect.Value, text string) error {
 }
 
 // Check returns the first thing that is wrong: which setting, its value and what is allowed. It
-// opens no socket; the token file is looked at, for a server must not start without the token that
-// it was told to ask for.
+// opens no socket, but reads the token file: a server must not start without the token that it was
+// told to ask for.
 func (c *Config) Check() error {
 	v := reflect.ValueOf(c).Elem()
 	for _, s := range Settings() {
@@ -238,13 +239,8 @@ func (c *Config) Check() error {
 	if c.RetryMin > c.RetryMax {
 		return fmt.Errorf("--retry-min %s: allowed is at most --retry-max %s", c.RetryMin, c.RetryMax)
 	}
-	if c.InsecurePublish && c.PublishTokenFile != "" {
-		return fmt.Errorf("--insecure-publish and --publish-token-file %s: one of them only; the first lets everybody publish, the second asks for a token", c.PublishTokenFile)
-	}
-	if c.PublishTokenFile != "" {
-		if _, err := c.PublishToken(); err != nil {
-			return err
-		}
+	if _, err := auth.New(c.policy()); err != nil {
+		return err
 	}
 	for _, origin := range c.CORSOrigin {
 		if err := checkOrigin(origin); err != nil {
@@ -302,26 +298,9 @@ func checkOrigin(origin string) error {
 	return nil
 }
 
-// PublishToken returns the token in --publish-token-file without the white space around it, or ""
-// where no file was given.
-func (c *Config) PublishToken() (string, error) {
-	if c.PublishTokenFile == "" {
-		return "", nil
-	}
-	b, err := os.ReadFile(c.PublishTokenFile)
-	if err != nil {
-		return "", fmt.Errorf("--publish-token-file: %w", err)
-	}
-	token := strings.TrimSpace(string(b))
-	for i := range len(token) {
-		if token[i] <= ' ' || token[i] >= 0x7f {
-			return "", fmt.Errorf("--publish-token-file %s: byte %d is white space, control or no ASCII; allowed is one token of visible ASCII", c.PublishTokenFile, i)
-		}
-	}
-	if len(token) < 16 {
-		return "", fmt.Errorf("--publish-token-file %s: the token has %d bytes; allowed are 16 and more, for it keeps the world out (openssl rand -hex 32)", c.PublishTokenFile, len(token))
-	}
-	return token, nil
+// policy is what auth is told.
+func (c *Config) policy() auth.Options {
+	return auth.Options{TokenFile: c.PublishTokenFile, Insecure: c.InsecurePublish}
 }
 
 // IsLoopback tells whether a listening address can be reached from this machine alone. A name
