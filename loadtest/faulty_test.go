@@ -1,0 +1,136 @@
+package loadtest
+
+// A server that does wrong on purpose: the judge of the load test's own error.
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// A faultyServer sends each event to each subscriber as deliver says. It has Penstock's paths.
+type faultyServer struct {
+	*httptest.Server
+	// deliver answers the blocks to send a subscriber for event n (from 1) of a topic; frame is the right one.
+	deliver func(subscriber, n int, frame string) []string
+	// greet answers what a stream begins with; nil: nothing.
+	greet func(lastID string) string
+
+	mu     sync.Mutex
+	topics map[string]*faultyTopic
+	ends   map[*listener]struct{}
+}
+
+type faultyTopic struct {
+	events    []string // frames, all of them
+	listeners []*listener
+}
+
+type listener struct {
+	number int
+	blocks chan string
+	end    chan struct{}
+}
+
+func newFaultyServer(t testing.TB) *faultyServer {
+	s := &faultyServer{topics: map[string]*faultyTopic{}, ends: map[*listener]struct{}{}}
+	s.Server = httptest.NewServer(s)
+	t.Cleanup(func() {
+		s.CloseClientConnections()
+		s.Close()
+	})
+	return s
+}
+
+func (s *faultyServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if name, ok := strings.CutPrefix(r.URL.Path, "/publish/"); ok {
+		data, _ := io.ReadAll(r.Body)
+		s.publish(name, string(data))
+		fmt.Fprint(w, `{"id":"1"}`)
+		return
+	}
+	name, ok := strings.CutPrefix(r.URL.Path, "/events/")
+	if !ok {
+		http.NotFound(w, r)
+		return
+	}
+	w.Header().Set("Content-Type", "text/event-stream")
+	l := &listener{blocks: make(chan string, 100_000), end: make(chan struct{})}
+	s.mu.Lock()
+	topic := s.topic(name)
+	l.number = len(topic.listeners)
+	last, _ := strconv.Atoi(r.Header.Get("Last-Event-ID"))
+	first := ": welcome\n\n"
+	if s.greet != nil {
+		first = s.greet(r.Header.Get("Last-Event-ID"))
+	}
+	if r.Header.Get("Last-Event-ID") != "" {
+		for n := last; n < len(topic.events); n++ {
+			l.blocks <- topic.events[n]
+		}
+	}
+	topic.listeners = append(topic.listeners, l)
+	s.mu.Unlock()
+	io.WriteString(w, first)
+	w.(http.Flusher).Flush()
+	for {
+		select {
+		case b := <-l.blocks:
+			io.WriteString(w, b)
+			w.(http.Flusher).Flush()
+		case <-l.end:
+			return
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+func (s *faultyServer) topic(name string) *faultyTopic {
+	t := s.topics[name]
+	if t == nil {
+		t = &faultyTopic{}
+		s.topics[name] = t
+	}
+	return t
+}
+
+func (s *faultyServer) publish(name, data string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.topic(name)
+	n := len(t.events) + 1
+	frame := fmt.Sprintf("data: %s\nid: %d\n\n", data, n)
+	t.events = append(t.events, frame)
+	for _, l := range t.listeners {
+		blocks := []string{frame}
+		if s.deliver != nil {
+			blocks = s.deliver(l.number, n, frame)
+		}
+		for _, b := range blocks {
+			l.blocks <- b
+		}
+	}
+}
+
+// quick is a run short enough for a test.
+func quick(url string) Config {
+	c, _ := Scenario("broadcast")
+	c.URL, c.Subscribers, c.Rate, c.Duration, c.Grace, c.Threads = url, 10, 200, time.Second, 2*time.Second, 1
+	return c
+}
+
+func mustRun(t testing.TB, c Config) *Report {
+	t.Helper()
+	r, err := Run(t.Context(), c, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}

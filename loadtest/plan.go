@@ -1,0 +1,148 @@
+package loadtest
+
+// The plan: what a Config means, worked out once and read by all threads.
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A plan is read-only once it is made.
+//
+// Lane l belongs to topic l % topics and is published to by publisher l % publishers: there are
+// as many lanes as there are topics or publishers, whichever is more, and each has one of both.
+type plan struct {
+	cfg     Config
+	run     uint32 // marks this run's events
+	begin   int64  // of the first row, on the run's clock
+	lanes   int
+	perTop  int // lanes of a topic, at most
+	prefix  string
+	base    *target
+	pub     *publication // nil: nothing is published
+	sources []netip.Addr
+	returns bool // streams that ended are begun again
+	readers int  // of all processes
+}
+
+// newPlan works a checked Config out. run 0: any number.
+func newPlan(ctx context.Context, cfg Config, run uint32) (*plan, error) {
+	p := &plan{cfg: cfg, run: run, begin: clock()}
+	for p.run == 0 {
+		p.run = rand.Uint32()
+	}
+	var err error
+	if p.base, err = parseTarget(ctx, "URL", cfg.URL); err != nil {
+		return nil, err
+	}
+	if cfg.PublishURL != "" {
+		p.pub = &publication{method: cfg.Method, body: cfg.PublishBody}
+		if p.pub.target, err = parseTarget(ctx, "--publish-url", cfg.PublishURL); err != nil {
+			return nil, err
+		}
+		if p.pub.method == "" {
+			p.pub.method = "POST"
+		}
+		if p.pub.body == "" && !strings.Contains(p.pub.target.path, markData) {
+			p.pub.body = markData
+		}
+		p.pub.head = publishHead(p.pub.target, cfg.PublishH)
+	} else if p.base.bare() {
+		p.pub = penstockPublication(p.base, cfg.Batch, cfg.PublishH)
+	}
+	if p.base.bare() {
+		t := *p.base
+		t.path = "/events?topic=" + markTopic
+		if cfg.Watch == 1 {
+			t.path = "/events/" + markTopic
+		}
+		p.base = &t
+	}
+	if cfg.Rate == 0 {
+		p.pub = nil
+	}
+	if p.pub == nil {
+		p.cfg.Rate = 0
+	}
+	p.prefix = cfg.TopicName
+	if p.prefix == "" {
+		p.prefix = "load." + strconv.FormatUint(uint64(p.run), 36) + "."
+	}
+	p.lanes = max(cfg.Topics, cfg.Publishers)
+	p.perTop = (p.lanes + cfg.Topics - 1) / cfg.Topics
+	p.returns = cfg.ChurnRate > 0 || cfg.Storm || cfg.SlowShare > 0
+	if cfg.Source != "" {
+		prefix := netip.MustParsePrefix(cfg.Source).Masked()
+		if prefix.Addr().Is4() != p.base.addr.Addr().Is4() {
+			return nil, fmt.Errorf("--source %s: the server is at %s, an address of another kind", cfg.Source, p.base.addr.Addr())
+		}
+		for a := prefix.Addr(); prefix.Contains(a); a = a.Next() {
+			// The first of a loopback prefix is no host's address, but 127.0.0.0 can be bound to all the same; leave it out.
+			if a == prefix.Addr() && prefix.Bits() < a.BitLen() {
+				continue
+			}
+			p.sources = append(p.sources, a)
+		}
+	}
+	return p, nil
+}
+
+// topicName answers the name of a topic.
+func (p *plan) topicName(t int) string { return p.prefix + strconv.Itoa(t) }
+
+// topicNumber answers which topic a name is.
+func (p *plan) topicNumber(name string) (int, bool) {
+	s, ok := strings.CutPrefix(name, p.prefix)
+	if !ok {
+		return 0, false
+	}
+	n, err := strconv.Atoi(s)
+	return n, err == nil && n >= 0 && n < p.cfg.Topics
+}
+
+// watched fills list with the topics of subscriber number, sorted.
+func (p *plan) watched(list []uint32, number int) {
+	t := p.cfg.Topics
+	if p.cfg.Zipf == 0 || len(list) == 1 || len(list) > t/2 {
+		for i := range list {
+			list[i] = uint32((number*len(list) + i) % t)
+		}
+	} else {
+		// Busy topics are popular ones: a number drawn from a power law, until it is a new one.
+		rng := rand.New(rand.NewPCG(p.cfg.Seed, uint64(number)))
+		for i := range list {
+			for {
+				k := uint32(float64(t) * math.Pow(rng.Float64(), 1+p.cfg.Zipf))
+				if !slices.Contains(list[:i], k) {
+					list[i] = k
+					break
+				}
+			}
+		}
+	}
+	slices.Sort(list)
+}
+
+// slow says whether a subscriber reads slowly: the share is spread evenly.
+func (p *plan) slow(number int) bool {
+	s := p.cfg.SlowShare
+	return s > 0 && math.Floor(float64(number+1)*s) > math.Floor(float64(number)*s)
+}
+
+// source answers the address that a subscriber connects from; not valid: any.
+func (p *plan) source(number int) netip.Addr {
+	if len(p.sources) == 0 {
+		return netip.Addr{}
+	}
+	return p.sources[number%len(p.sources)]
+}
+
+// second answers which row a moment belongs to.
+func (p *plan) second(now int64) int { return int((now - p.begin) / int64(time.Second)) }
