@@ -22,6 +22,7 @@ type testMember struct {
 	place  Place
 	sends  [][]byte // what it was sent, send by send
 	plain  []byte   // what that should be
+	shown  []int    // how much of it, after each send
 	behind []byte   // plain bytes that it lags behind
 	beaten bool     // has been sent the heartbeat
 	ended  bool
@@ -38,6 +39,7 @@ type testBeat struct {
 func (m *testMember) send(plain, blocks []byte) {
 	m.sends = append(m.sends, slices.Clone(blocks))
 	m.plain = append(m.plain, plain...)
+	m.shown = append(m.shown, len(m.plain))
 }
 
 // join begins a stream: its header, its first block, and plain bytes of its own. It
@@ -140,7 +142,7 @@ func (a *testAudience) leave(m *testMember) {
 // end ends a member's stream in order.
 func (a *testAudience) end(m *testMember) {
 	a.leave(m)
-	m.sends = append(m.sends, m.place.AppendEnd(nil))
+	m.send(nil, m.place.AppendEnd(nil))
 	m.ended = true
 }
 

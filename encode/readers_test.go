@@ -100,11 +100,10 @@ func TestGoShowsEachSendAtOnce(t *testing.T) {
 	} {
 		for _, inside := range []bool{true, false} {
 			m := eventful(t, inside)
-			visible := visibleAfter(t, m)
 			var got bytes.Buffer
 			p := &pieces{sends: m.sends, given: func(n int) {
-				if n > 1 && n < len(m.sends) && got.Len() != visible[n-1] { // the header is read before anything can be shown
-					t.Errorf("%s: after %d sends %d bytes are shown, want %d", name, n, got.Len(), visible[n-1])
+				if n > 1 && n < len(m.sends) && got.Len() != m.shown[n-1] { // the header is read before anything can be shown
+					t.Errorf("%s: after %d sends %d bytes are shown, want %d", name, n, got.Len(), m.shown[n-1])
 				}
 			}}
 			r, err := open(p)
@@ -119,21 +118,6 @@ func TestGoShowsEachSendAtOnce(t *testing.T) {
 			}
 		}
 	}
-}
-
-// visibleAfter counts the plain bytes that each send and those before it hold.
-func visibleAfter(t testing.TB, m *testMember) []int {
-	visible := make([]int, len(m.sends))
-	var wire []byte
-	for i, send := range m.sends {
-		wire = append(wire, send...)
-		plain, err := gunzip(wire)
-		if ended := i == len(m.sends)-1; ended != (err == nil) {
-			t.Fatalf("after send %d of %d: %v", i, len(m.sends), err)
-		}
-		visible[i] = len(plain)
-	}
-	return visible
 }
 
 // cutStep is 1: a stream is cut at every byte. Under the race detector, where that
@@ -190,7 +174,7 @@ function open() {
     await new Promise(done => z.write(sends[i], done));
     await new Promise(setImmediate);
     const n = got().length;
-    if (n !== input.Visible[i]) throw new Error("after send " + i + " " + n + " bytes are shown, want " + input.Visible[i]);
+    if (n !== input.Shown[i]) throw new Error("after send " + i + " " + n + " bytes are shown, want " + input.Shown[i]);
   }
   z.end();
   await once(z, "end");
@@ -216,11 +200,11 @@ func TestNodeReadsStreams(t *testing.T) {
 	for _, inside := range []bool{true, false} {
 		m := eventful(t, inside)
 		input, err := json.Marshal(struct {
-			Sends   [][]byte
-			Visible []int
-			Plain   []byte
-			Step    int
-		}{m.sends, visibleAfter(t, m), m.plain, cutStep()})
+			Sends [][]byte
+			Shown []int
+			Plain []byte
+			Step  int
+		}{m.sends, m.shown, m.plain, cutStep()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -241,7 +225,6 @@ func TestCurlReadsStreams(t *testing.T) {
 		t.Skip("no curl here")
 	}
 	m := eventful(t, true)
-	visible := visibleAfter(t, m)
 	seen := make(chan struct{}) // one for each send that curl has shown
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -276,15 +259,15 @@ func TestCurlReadsStreams(t *testing.T) {
 	}
 	got := make([]byte, len(m.plain))
 	shown := 0
-	for i, n := range visible {
+	for i, n := range m.shown {
 		if _, err := io.ReadFull(out, got[shown:n]); err != nil {
-			t.Fatalf("send %d of %d: %v; curl says %s", i, len(visible), err, &stderr)
+			t.Fatalf("send %d of %d: %v; curl says %s", i, len(m.shown), err, &stderr)
 		}
 		shown = n
 		select {
 		case seen <- struct{}{}:
 		case <-time.After(10 * time.Second):
-			t.Fatalf("send %d of %d: the server has gone", i, len(visible))
+			t.Fatalf("send %d of %d: the server has gone", i, len(m.shown))
 		}
 	}
 	if rest, _ := io.ReadAll(out); len(rest) > 0 {
