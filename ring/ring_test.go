@@ -342,6 +342,21 @@ func TestLappedReaderLearnsIt(t *testing.T) {
 	}
 }
 
+// A place of the directory that holds a newer segment is not taken for the one sought: readers
+// come there with positions that they found good a moment ago.
+func TestDirectoryKnowsItsSegments(t *testing.T) {
+	r := newRing(t, 64<<10, 1000)
+	for id := uint64(1); r.Head() < Position(3*r.Size()); id++ {
+		add(r, id, "frame")
+	}
+	for p := Position(0); p < r.Head()+Position(r.Size()); p += 1 << r.shift {
+		there := p>>r.shift >= r.Tail()>>r.shift && p < r.Head()
+		if s := r.at(p + 100); (s != nil) != there || s != nil && s.base != p {
+			t.Errorf("segment at %d found: %t, want %t", p, s != nil, there)
+		}
+	}
+}
+
 // A reader ends where it is told to, and no further than the head was when it was made.
 func TestReaderEndsWhereItShould(t *testing.T) {
 	r := newRing(t, 64<<10, 1000)
