@@ -5,12 +5,7 @@ package fanout
 // Written by api on the accept thread or a request's goroutine, read on the
 // shard's thread after the inbox has handed it over, never changed in between.
 
-import (
-	"strconv"
-	"strings"
-
-	"penstock/encode"
-)
+import "penstock/encode"
 
 // MaxGapTopics is how many topics a gap names at the most; one of more topics
 // names the subscription's own list instead.
@@ -50,12 +45,4 @@ func (s *Subscription) appendKey(dst []byte) []byte {
 		dst = append(dst, t...)
 	}
 	return dst
-}
-
-// describe names the subscription in an error or a log line.
-func (s *Subscription) describe() string {
-	if len(s.Topics) <= 3 {
-		return strings.Join(s.Topics, ",")
-	}
-	return strings.Join(s.Topics[:3], ",") + " and " + strconv.Itoa(len(s.Topics)-3) + " more"
 }

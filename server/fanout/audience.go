@@ -1,0 +1,122 @@
+package fanout
+
+// Audiences, and the index from a topic to the audiences that receive it.
+//
+// Everything here runs on the shard's thread.
+
+import (
+	"unsafe"
+
+	"penstock/encode"
+	"penstock/server/topic"
+)
+
+// An audience is the set of a shard's subscribers that receive the same bytes.
+//
+// Owned by its shard, touched on the shard's thread only. Between two passes:
+//
+//  1. each live member has been sent every frame of the audience's topics that
+//     the shard has read (since it became live), and no other;
+//  2. there is at least one member: the last one out removes the audience;
+//  3. it has no batch;
+//  4. lastID is at most the newest id that the shard has read.
+//
+// broken tells which of these does not hold; tests call it after each pass.
+type audience struct {
+	key     string         // what its members have in common (Subscription.appendKey)
+	topics  []*topic.Topic // in the order of their names
+	places  []int32        // where each topic's audiences list this one
+	members []*subscriber  // in no order
+	batch   *batch         // what is due to the members in this pass; nil between passes
+	lastID  uint64         // of the last event flushed
+	flushed uint32         // the tick of the last flush
+	http10  bool
+	events  bool // heartbeats are events
+	coding  encode.Coding
+}
+
+const _ = uint(128 - unsafe.Sizeof(audience{})) // budget: people with their own list are audiences of one
+
+// An interest is a topic as a shard sees it: who wants it.
+type interest struct {
+	audiences []listing
+}
+
+// A listing is an audience in a topic's list, with the topic's place in the
+// audience's own list: so that an audience that leaves is taken out of each of
+// its topics' lists without a search.
+type listing struct {
+	audience *audience
+	topic    int32
+}
+
+// audienceOf finds the audience of a subscription, or makes it.
+func (sh *shard) audienceOf(s *Subscription) *audience {
+	sh.key = s.appendKey(sh.key[:0])
+	if a := sh.audiences[string(sh.key)]; a != nil {
+		return a
+	}
+	a := &audience{
+		key:     string(sh.key),
+		topics:  make([]*topic.Topic, len(s.Topics)),
+		places:  make([]int32, len(s.Topics)),
+		http10:  s.HTTP10,
+		events:  s.HeartbeatEvent,
+		coding:  s.Coding,
+		flushed: sh.tick,
+	}
+	for i, name := range s.Topics {
+		// From here on publishers ring for this topic. What they published
+		// before without ringing is in the ring ahead of our read position: a
+		// shard goes to sleep only when it has read all.
+		t := sh.seq.Table().Acquire(name, sh.follower.Index())
+		in := sh.index[t.Number()]
+		if in == nil {
+			in = new(interest)
+			sh.index[t.Number()] = in
+		}
+		a.topics[i], a.places[i] = t, int32(len(in.audiences))
+		in.audiences = append(in.audiences, listing{a, int32(i)})
+	}
+	sh.audiences[a.key] = a
+	sh.stats.audiences.Add(1)
+	return a
+}
+
+// add makes m a member of a.
+func (a *audience) add(m *subscriber) {
+	m.audience, m.at = a, int32(len(a.members))
+	a.members = append(a.members, m)
+}
+
+// remove takes m out of its audience; the last one out removes the audience.
+// The last member takes m's place: whoever walks the members while some leave
+// walks from the end.
+func (sh *shard) remove(m *subscriber) {
+	a, last := m.audience, len(m.audience.members)-1
+	moved := a.members[last]
+	a.members[m.at], moved.at = moved, m.at
+	a.members[last] = nil
+	a.members = a.members[:last]
+	if last == 0 {
+		sh.dissolve(a)
+	}
+}
+
+func (sh *shard) dissolve(a *audience) {
+	for i, t := range a.topics {
+		in := sh.index[t.Number()]
+		last := len(in.audiences) - 1
+		moved := in.audiences[last]
+		in.audiences[a.places[i]] = moved
+		moved.audience.places[moved.topic] = a.places[i]
+		in.audiences[last] = listing{}
+		in.audiences = in.audiences[:last]
+		if last == 0 {
+			delete(sh.index, t.Number())
+		}
+		sh.seq.Table().Release(t, sh.follower.Index())
+	}
+	delete(sh.audiences, a.key)
+	sh.stats.audiences.Add(-1)
+}

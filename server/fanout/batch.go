@@ -1,0 +1,75 @@
+package fanout
+
+// Batches: an audience's frames of one pass, made into bytes once for all.
+//
+// Everything here runs on the shard's thread.
+
+import (
+	"penstock/encode"
+	"penstock/ring"
+)
+
+// A batch is the frames that an audience is due, in id order, laid out for one
+// send: room for a chunk's head, the frames, and the chunk's tail.
+type batch struct {
+	bytes      []byte
+	first, end ring.Position // its frames are the audience's entries in [first, end)
+	firstID    uint64
+	lastID     uint64
+	oldest     int64 // publication time of the first, microseconds
+	events     int
+}
+
+// Batches that are not in use wait for the next pass; of the bytes that they
+// hold, at most this many.
+const spareBytes = 4 << 20
+
+// newBatch begins a batch at an entry.
+func (sh *shard) newBatch(e ring.Entry, p ring.Position) *batch {
+	var b *batch
+	if n := len(sh.spare); n > 0 {
+		b, sh.spare[n-1] = sh.spare[n-1], nil
+		sh.spare = sh.spare[:n-1]
+		sh.spareBytes -= cap(b.bytes)
+	} else {
+		b = &batch{bytes: make([]byte, encode.ChunkHead, 512)}
+	}
+	b.bytes = b.bytes[:encode.ChunkHead]
+	b.first, b.firstID, b.oldest, b.events = p, e.ID(), e.Time(), 0
+	return b
+}
+
+// add appends an entry's frame.
+func (b *batch) add(e ring.Entry, p ring.Position) {
+	b.bytes = append(b.bytes, e.Frame()...)
+	b.end = p + ring.Position(e.Size())
+	b.lastID = e.ID()
+	b.events++
+}
+
+// size is how many bytes of frames the batch holds.
+func (b *batch) size() int { return len(b.bytes) - encode.ChunkHead }
+
+// done keeps the batch for another pass.
+func (sh *shard) done(b *batch) {
+	if sh.spareBytes+cap(b.bytes) <= spareBytes {
+		sh.spareBytes += cap(b.bytes)
+		sh.spare = append(sh.spare, b)
+	}
+}
+
+// seal closes what was laid out in buf: head bytes of something else, room for
+// a chunk's head, the payload. The result is what is to be sent.
+//
+// The chunk's head ends where the room ends, wherever that lets it begin; what
+// stands before the room is moved up to it.
+func seal(buf []byte, head int, http10 bool) []byte {
+	payload := len(buf) - head - encode.ChunkHead
+	start := encode.ChunkHead
+	if !http10 && payload > 0 {
+		start = encode.PutChunkHead(buf[head:], payload)
+		buf = append(buf, encode.ChunkTail...)
+	}
+	copy(buf[start:], buf[:head])
+	return buf[start:]
+}
