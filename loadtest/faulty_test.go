@@ -122,7 +122,7 @@ func (s *faultyServer) publish(name, data string) {
 // quick is a run short enough for a test.
 func quick(url string) Config {
 	c, _ := Scenario("broadcast")
-	c.URL, c.Subscribers, c.Rate, c.Duration, c.Grace, c.Threads = url, 10, 200, time.Second, 2*time.Second, 1
+	c.URL, c.Subscribers, c.Rate, c.Duration, c.Grace, c.Threads = url, 10, 400, 500*time.Millisecond, 2*time.Second, 1
 	return c
 }
 
@@ -133,4 +133,12 @@ func mustRun(t testing.TB, c Config) *Report {
 		t.Fatal(err)
 	}
 	return r
+}
+
+// later sends a block to a subscriber of the only topic after a while. The lock is held.
+func (s *faultyServer) later(d time.Duration, subscriber int, block string) {
+	for _, t := range s.topics {
+		l := t.listeners[subscriber]
+		time.AfterFunc(d, func() { l.blocks <- block })
+	}
 }

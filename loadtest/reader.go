@@ -63,8 +63,8 @@ type reader struct {
 	tellAt    int64
 
 	toldSettled bool
-	started   bool
-	cpu       threadClock
+	started     bool
+	cpu         threadClock
 }
 
 // readBuffer holds what one read takes: 20 KB batches whole, and small enough for a core's cache.
@@ -166,7 +166,7 @@ func (r *reader) run() error {
 			slot := r.more[0]
 			r.more = append(r.more[:0], r.more[1:]...)
 			if r.subs[slot].ready && r.subs[slot].state == live {
-				r.read(slot, 1<<20)
+				r.read(slot, 1<<20, true)
 			}
 		}
 	}
@@ -272,7 +272,7 @@ func (r *reader) hold(phase uint32) {
 		r.slowNow = false
 		for _, slot := range r.slow {
 			if s := &r.subs[slot]; s.state == live {
-				r.read(slot, 1<<20)
+				r.read(slot, 1<<20, true)
 			}
 		}
 	}
@@ -283,7 +283,7 @@ func (r *reader) hold(phase uint32) {
 	r.slowAt = r.now + int64(slowStep)
 	for _, slot := range r.slow {
 		if s := &r.subs[slot]; s.state == live && s.ready {
-			r.read(slot, max(1, r.plan.cfg.SlowRate/int(time.Second/slowStep)))
+			r.read(slot, max(1, r.plan.cfg.SlowRate/int(time.Second/slowStep)), true)
 		}
 	}
 }

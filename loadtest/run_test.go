@@ -1,7 +1,6 @@
 package loadtest
 
 import (
-	"os"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -13,7 +12,6 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m, goleak.IgnoreCurrent()) }
 func TestCleanServerIsFoundClean(t *testing.T) {
 	s := newFaultyServer(t)
 	r := mustRun(t, quick(s.URL))
-	r.WriteText(os.Stderr)
 	if !r.OK() || r.Streams.missing() != 0 || r.Streams.Doubled != 0 || r.Streams.Reordered != 0 || r.Streams.Torn != 0 || r.Streams.IDsBack != 0 {
 		t.Errorf("found faults where there are none")
 	}

@@ -87,11 +87,11 @@ func (r *reader) connect(slot int32, now int64) {
 	s.fd = fd
 	s.state = connecting
 	r.pending++
-	r.ask(slot, now) // a loopback connection stands already
+	r.ask(slot) // a loopback connection stands already
 }
 
 // ask sends the request if the socket takes it.
-func (r *reader) ask(slot int32, now int64) {
+func (r *reader) ask(slot int32) {
 	s := &r.subs[slot]
 	b := r.appendAsk(r.scratch[:0], slot)
 	r.scratch = b
@@ -107,7 +107,7 @@ func (r *reader) ask(slot int32, now int64) {
 		return
 	}
 	r.poll.onlyReads(s.fd, slot, s.age)
-	now = clock()
+	now := clock()
 	s.state = asking
 	s.asked = now
 	record(r.connects, (now-s.since)/1000)
@@ -149,7 +149,7 @@ func (r *reader) event(slot int32, events uint32) {
 			return
 		}
 		if events&unix.EPOLLOUT != 0 {
-			r.ask(slot, r.now)
+			r.ask(slot)
 		}
 		if s.state != asking {
 			return
@@ -159,11 +159,12 @@ func (r *reader) event(slot int32, events uint32) {
 		s.ready = true
 		return
 	}
-	r.read(slot, 1<<20)
+	r.read(slot, 1<<20, events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0)
 }
 
-// read reads what is there, at most so many bytes or one buffer more.
-func (r *reader) read(slot int32, most int) {
+// read reads what is there, at most so many bytes or one buffer more. toEnd: an end of the
+// connection may wait behind the bytes, of which no other event will tell.
+func (r *reader) read(slot int32, most int, toEnd bool) {
 	s := &r.subs[slot]
 	s.ready = false
 	for {
@@ -190,7 +191,7 @@ func (r *reader) read(slot int32, most int) {
 			r.catchUp(slot)
 		}
 		// A short read has emptied the socket (epoll(7)): the next byte makes a new event.
-		if n < len(buf) {
+		if n < len(buf) && !toEnd {
 			return
 		}
 		if most -= n; most <= 0 {
@@ -231,9 +232,14 @@ func (r *reader) take(slot int32, p []byte) bool {
 			}
 		}
 		if len(piece) == 0 || len(p) == 0 {
-			return true
+			break
 		}
 	}
+	if s.chunked && s.dechunk.Done() {
+		r.hungUp(slot, 0)
+		return false
+	}
+	return true
 }
 
 // takeHead takes the answer's head off p. It answers false where there is no body yet, or never.
