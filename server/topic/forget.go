@@ -50,6 +50,7 @@ func (s *Sequencer) unclaimLocked(t *Topic) {
 // makePlaceLocked forgets the topic that was longest unpublished of those that may go. done
 // is false where it has not found it yet; the error says that there is none.
 func (s *Sequencer) makePlaceLocked() (done bool, err error) {
+	s.takeBackLocked()
 	for range searchSteps {
 		t, fresh := s.silent.first()
 		switch {
