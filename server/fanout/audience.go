@@ -50,12 +50,25 @@ type listing struct {
 	topic    int32
 }
 
-// audienceOf finds the audience of a subscription, or makes it.
-func (sh *shard) audienceOf(s *Subscription) *audience {
+// enter makes m a member of its subscription's audience, which it makes if it
+// is the first.
+func (sh *shard) enter(m *subscriber, s *Subscription) {
 	sh.key = s.appendKey(sh.key[:0])
-	if a := sh.audiences[string(sh.key)]; a != nil {
-		return a
+	a := sh.audiences[string(sh.key)]
+	if a == nil {
+		a = sh.newAudience(s)
+	} else {
+		for _, t := range a.topics {
+			t.Hold(sh.follower.Index())
+		}
 	}
+	m.audience, m.at = a, int32(len(a.members))
+	a.members = append(a.members, m)
+}
+
+// newAudience makes the audience of a subscription whose key is in sh.key, and holds its
+// topics for the first member.
+func (sh *shard) newAudience(s *Subscription) *audience {
 	a := &audience{
 		key:     string(sh.key),
 		topics:  make([]*topic.Topic, len(s.Topics)),
@@ -83,12 +96,6 @@ func (sh *shard) audienceOf(s *Subscription) *audience {
 	return a
 }
 
-// add makes m a member of a.
-func (a *audience) add(m *subscriber) {
-	m.audience, m.at = a, int32(len(a.members))
-	a.members = append(a.members, m)
-}
-
 // remove takes m out of its audience; the last one out removes the audience.
 // The last member takes m's place: whoever walks the members while some leave
 // walks from the end.
@@ -101,8 +108,12 @@ func (sh *shard) remove(m *subscriber) {
 	if last == 0 {
 		sh.dissolve(a)
 	}
+	for _, t := range a.topics {
+		sh.seq.Table().Release(t, sh.follower.Index())
+	}
 }
 
+// dissolve takes a, which has no member left, out of the index.
 func (sh *shard) dissolve(a *audience) {
 	for i, t := range a.topics {
 		in := sh.index[t.Number()]
@@ -115,7 +126,6 @@ func (sh *shard) dissolve(a *audience) {
 		if last == 0 {
 			delete(sh.index, t.Number())
 		}
-		sh.seq.Table().Release(t, sh.follower.Index())
 	}
 	delete(sh.audiences, a.key)
 	sh.stats.audiences.Add(-1)

@@ -28,7 +28,7 @@ func (sh *shard) join(j joiner) {
 		m.slot = uint32(len(sh.slots))
 		sh.slots = append(sh.slots, m)
 	}
-	sh.audienceOf(s).add(m)
+	sh.enter(m, s)
 	l := sh.newLag(m)
 	l.cursor, l.opening = sh.read, s
 	add(&sh.stats.joins, 1)

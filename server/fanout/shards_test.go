@@ -224,3 +224,32 @@ func wait(t testing.TB, what string, holds func() bool) {
 		}
 	}
 }
+
+// A topic's subscribers are streams, however many of them share an audience.
+func TestTopicCountsItsStreams(t *testing.T) {
+	r := newReal(t, 2)
+	var conns []net.Conn
+	for i := range 6 {
+		topics := []string{"a"}
+		if i == 0 {
+			topics = []string{"a", "b"}
+		}
+		conn, _ := r.join(t, &Subscription{Topics: topics})
+		conns = append(conns, conn)
+	}
+	subscribers := func(name string) int {
+		if tp, ok := r.seq.Table().Lookup(name); ok {
+			return tp.Subscribers()
+		}
+		return 0
+	}
+	if a, b := subscribers("a"), subscribers("b"); a != 6 || b != 1 {
+		t.Errorf("%d of a, %d of b; want 6 and 1", a, b)
+	}
+	for _, conn := range conns[1:] {
+		conn.Close()
+	}
+	wait(t, "one of a, one of b", func() bool { return subscribers("a") == 1 && subscribers("b") == 1 })
+	conns[0].Close()
+	wait(t, "no topic", func() bool { return r.seq.Table().Len() == 0 })
+}

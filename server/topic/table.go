@@ -90,7 +90,8 @@ func (t *Topic) Bytes() uint64 { return t.bytes.Load() }
 // LastTime returns when it was last published to, in microseconds since 1970; 0 for never. Any goroutine.
 func (t *Topic) LastTime() int64 { return t.time.Load() }
 
-// Subscribers returns how many times shards hold the topic for subscribers. Any goroutine.
+// Subscribers returns how many times shards hold the topic for subscribers: once for each
+// of them. Any goroutine.
 func (t *Topic) Subscribers() int {
 	n := 0
 	for i := 1; i < len(t.counters); i++ {
@@ -223,6 +224,10 @@ func (tb *Table) Acquire(name string, shard int) *Topic {
 // Release takes back one Acquire. A topic that nobody holds and nobody has published to
 // vanishes. Any goroutine.
 func (tb *Table) Release(t *Topic, shard int) { tb.release(t, 1+shard) }
+
+// Hold is Acquire of a topic that the same shard has acquired and not released: for a
+// further subscriber. The shard's thread.
+func (t *Topic) Hold(shard int) { t.counters[1+shard].Add(1) }
 
 func (tb *Table) acquire(name string, counter int) *Topic {
 	p := tb.part(name)
