@@ -33,12 +33,14 @@ type audience struct {
 	http10  bool
 	events  bool // heartbeats are events
 	coding  encode.Coding
+	form    encode.Form
 }
 
 const _ = uint(128 - unsafe.Sizeof(audience{})) // budget: people with their own list are audiences of one
 
 // An interest is a topic as a shard sees it: who wants it.
 type interest struct {
+	topic     *topic.Topic
 	audiences []listing
 }
 
@@ -76,6 +78,7 @@ func (sh *shard) newAudience(s *Subscription) *audience {
 		http10:  s.HTTP10,
 		events:  s.HeartbeatEvent,
 		coding:  s.Coding,
+		form:    s.Form,
 		flushed: sh.tick,
 	}
 	for i, name := range s.Topics {
@@ -85,7 +88,7 @@ func (sh *shard) newAudience(s *Subscription) *audience {
 		t := sh.seq.Table().Acquire(name, sh.follower.Index())
 		in := sh.index[t.Number()]
 		if in == nil {
-			in = new(interest)
+			in = &interest{topic: t}
 			sh.index[t.Number()] = in
 		}
 		a.topics[i], a.places[i] = t, int32(len(in.audiences))

@@ -39,12 +39,33 @@ func (sh *shard) newBatch(e ring.Entry, p ring.Position) *batch {
 	return b
 }
 
-// add appends an entry's frame.
-func (b *batch) add(e ring.Entry, p ring.Position) {
-	b.bytes = append(b.bytes, e.Frame()...)
+// add appends an entry by its frame, in the audience's form.
+func (b *batch) add(e ring.Entry, p ring.Position, frame []byte) {
+	b.bytes = append(b.bytes, frame...)
 	b.end = p + ring.Position(e.Size())
 	b.lastID = e.ID()
 	b.events++
+}
+
+// frame is an entry's frame in a form. Others than the publisher's own are made
+// when they are asked for, once for all audiences of a pass. The server's own
+// events keep theirs.
+func (sh *shard) frame(e ring.Entry, form encode.Form) []byte {
+	if form == encode.FormType || e.Kind() != ring.Event {
+		return e.Frame()
+	}
+	f := &sh.formed[form]
+	if f.id != e.ID() {
+		f.id = e.ID()
+		f.bytes = encode.AppendForm(f.bytes[:0], e.Frame(), e.TypeEnd(), sh.index[e.Topic()].topic.Name(), form)
+	}
+	return f.bytes
+}
+
+// A formed is the frame made last in some form.
+type formed struct {
+	id    uint64 // its event's
+	bytes []byte
 }
 
 // size is how many bytes of frames the batch holds.

@@ -4,6 +4,7 @@ package fanout
 // memory that take as much as they are told to. Nothing here waits.
 
 import (
+	"bytes"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -373,6 +374,10 @@ func (c *reading) say(d *encode.Decoded) string {
 		return "heartbeat id=" + string(d.ID)
 	case string(d.Type) == "heartbeat":
 		return "heartbeat"
+	case d.HasData && d.HasID && bytes.HasPrefix(d.Data, []byte("{")):
+		return fmt.Sprintf("event %s %s", d.ID, d.Data)
+	case d.HasData && d.HasID && string(d.Type) != "message":
+		return fmt.Sprintf("event %s named %s", d.ID, d.Type)
 	case d.HasData && d.HasID:
 		return "event " + string(d.ID)
 	}

@@ -237,7 +237,7 @@ func (sh *shard) nextSlice(m *subscriber) slice {
 	}
 	s.again = l.opening == nil && !lost
 	for i := range found {
-		buf = append(buf, found[i].Entry.Frame()...)
+		buf = append(buf, sh.frame(found[i].Entry, a.form)...)
 		s.again = s.again && found[i].Position != ring.None
 	}
 	if len(found) > 0 {
@@ -347,7 +347,7 @@ func (sh *shard) remake(m *subscriber) []byte {
 	sh.shared.audience = nil
 	buf, _ := sh.block0(m.audience, nil)
 	for i := range found {
-		buf = append(buf, found[i].Entry.Frame()...)
+		buf = append(buf, sh.frame(found[i].Entry, m.audience.form)...)
 	}
 	bytes := seal(buf, 0, m.audience.http10)
 	sh.scratch = buf

@@ -98,7 +98,7 @@ func (sh *shard) readEntries(reader *ring.Reader) {
 				a.batch = b
 				sh.due = append(sh.due, a)
 			}
-			b.add(e, p)
+			b.add(e, p, sh.frame(e, a.form))
 			if b.size() >= sh.flushMaxBytes {
 				sh.full = append(sh.full, a)
 			}

@@ -7,7 +7,7 @@ package fanout
 // subscription. `go test ./server/fanout -run Scenario -update` writes what is
 // received now; read the diff.
 //
-//	subscribe NAME TOPIC,TOPIC [after=ID] [bad=TEXT] [http10] [events]
+//	subscribe NAME TOPIC,TOPIC [after=ID] [bad=TEXT] [http10] [events] [form=topic|envelope]
 //	publish TOPIC [xN] [size=BYTES]
 //	block NAME [room=BYTES]      its socket takes so many more bytes, then none
 //	unblock NAME [room=BYTES]    its socket takes bytes again, all or so many
@@ -29,6 +29,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"penstock/encode"
 )
 
 var update = flag.Bool("update", false, "write the scenarios' outcomes")
@@ -156,7 +158,8 @@ func (p *player) do(words []string) []string {
 	h := p.house
 	switch words[0] {
 	case "subscribe":
-		sub := &Subscription{Topics: strings.Split(plain[1], ","), HTTP10: has("http10"), HeartbeatEvent: has("events"), BadID: args["bad"]}
+		sub := &Subscription{Topics: strings.Split(plain[1], ","), HTTP10: has("http10"), HeartbeatEvent: has("events"), BadID: args["bad"],
+			Form: map[string]encode.Form{"": encode.FormType, "topic": encode.FormTopic, "envelope": encode.FormEnvelope}[args["form"]]}
 		if _, ok := args["after"]; ok {
 			sub.Resume, sub.LastID = true, uint64(number("after", 0))
 		}

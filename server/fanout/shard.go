@@ -71,6 +71,7 @@ type shard struct {
 	found      []topic.Found
 	scratch    []byte
 	key        []byte
+	formed     [3]formed // by encode.Form
 	spare      []*batch
 	spareBytes int
 	spareLags  []*lag

@@ -24,6 +24,7 @@ type Subscription struct {
 
 	HTTP10         bool          // close-delimited instead of chunked
 	Coding         encode.Coding // how the stream's bytes are coded
+	Form           encode.Form   // what a frame says beside the data
 	HeartbeatEvent bool          // heartbeats are events, for clients that can't see comments
 	Origin         string        // the allowed origin that the response names; "" for none
 }
@@ -38,7 +39,7 @@ func (s *Subscription) appendKey(dst []byte) []byte {
 	if s.HeartbeatEvent {
 		flags |= 2
 	}
-	dst = append(dst, '0'+flags, '0'+byte(s.Coding))
+	dst = append(dst, '0'+flags, '0'+byte(s.Coding), '0'+byte(s.Form))
 	for _, t := range s.Topics {
 		// No name holds a control character, so that the key is unambiguous.
 		dst = append(dst, 0)
