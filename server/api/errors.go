@@ -77,7 +77,7 @@ func (a *API) publishFailure(err error) *failure {
 	var large *topic.FrameTooLargeError
 	switch {
 	case errors.As(err, &large):
-		return failf(fasthttp.StatusRequestEntityTooLarge, "%v", err)
+		return failf(fasthttp.StatusRequestEntityTooLarge, "%v (--max-event-size)", err)
 	case errors.Is(err, topic.ErrDraining):
 		return a.unavailable("the server drains and takes no more events; publish again when it is back")
 	case errors.Is(err, topic.ErrOverload):
