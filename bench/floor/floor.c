@@ -1,10 +1,10 @@
 // The floor: what any server on this machine has to pay, as a bare loop.
 //
-//   floor PORT [BATCH_MS]
+//   floor PORT [BATCH_MS [HEARTBEAT_MS]]
 //
 // One thread, one epoll set. A stream costs accept4, recv, send and epoll_ctl; an event costs one
 // send() for each socket of its topic, at once or, with BATCH_MS, one for all events of so many
-// milliseconds. No history, no ids to resume from, no order between topics, no care for full
+// milliseconds; with HEARTBEAT_MS each socket is sent a comment once in so many, evenly spread. No history, no ids to resume from, no order between topics, no care for full
 // sockets (what a send does not take is lost, and counted at the end on stderr): everything a server
 // adds to this is its own cost. Requests and answers have Penstock's form, so that the same load
 // test drives both.
@@ -46,6 +46,7 @@ static struct topic *filled[SLOTS];
 static int fills;
 static struct peer *peers;
 static int set, batch_ms;
+static int heartbeat_ms, *beating, beats, beats_room, beat_at;
 static uint64_t next_id, unsent;
 static volatile sig_atomic_t stop;
 
@@ -173,13 +174,36 @@ static void stream(int fd, char *b, size_t n) {
 	peers[fd].topic = t;
 	peers[fd].at = t->count;
 	t->fds[t->count++] = fd;
+	if (heartbeat_ms) {
+		if (beats == beats_room) beating = realloc(beating, (beats_room = beats_room ? 2 * beats_room : 16) * sizeof(int));
+		beating[beats++] = fd;
+	}
+}
+
+static int64_t now_us(void) {
+	struct timespec ts;
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000LL + ts.tv_nsec / 1000;
+}
+
+// One step of ten milliseconds: the share of the sockets that is due. (Sockets are not taken out
+// when they close: this mode is for runs in which none does.)
+static void beat(void) {
+	for (int i = (int)((int64_t)beats * 10 / heartbeat_ms) + 1; i > 0; i--) {
+		if (beat_at >= beats) {
+			beat_at = 0;
+			return;
+		}
+		if (send(beating[beat_at++], "3\r\n:\n\n\r\n", 8, MSG_NOSIGNAL) != 8) unsent++;
+	}
 }
 
 int main(int argc, char **argv) {
 	static char buf[1 << 18];
 	static struct epoll_event events[512];
-	if (argc < 2) return fprintf(stderr, "usage: floor PORT [BATCH_MS]\n"), 2;
+	if (argc < 2) return fprintf(stderr, "usage: floor PORT [BATCH_MS [HEARTBEAT_MS]]\n"), 2;
 	batch_ms = argc > 2 ? atoi(argv[2]) : 0;
+	heartbeat_ms = argc > 3 ? atoi(argv[3]) : 0;
 	signal(SIGTERM, end);
 	signal(SIGINT, end);
 	struct rlimit lim;
@@ -202,22 +226,29 @@ int main(int argc, char **argv) {
 	struct epoll_event ev = {.events = EPOLLIN, .data.fd = LISTENER};
 	epoll_ctl(set, EPOLL_CTL_ADD, l, &ev);
 
-	int64_t due = 0;
+	int64_t flushed = 0, next_beat = 0;
 	while (!stop) {
-		int wait = -1;
-		if (fills) {
-			struct timespec ts;
-			clock_gettime(CLOCK_MONOTONIC, &ts);
-			int64_t now = ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-			if (!due) due = now + batch_ms;
+		int64_t wait = -1;
+		if (heartbeat_ms && beats) {
+			int64_t now = now_us();
+			if (now >= next_beat) {
+				if (next_beat) beat();
+				next_beat = (next_beat ? next_beat : now) + 10000;
+				continue;
+			}
+			wait = next_beat - now;
+		}
+		if (fills) { // a flush begins so long after the one before it began, or at once
+			int64_t now = now_us(), due = flushed + batch_ms * 1000;
 			if (now >= due) {
+				flushed = now;
 				flush();
-				due = 0;
 				continue;
 			}
 			wait = due - now;
 		}
-		int n = epoll_wait(set, events, 512, wait);
+		struct timespec ts = {.tv_sec = wait / 1000000, .tv_nsec = wait % 1000000 * 1000};
+		int n = epoll_pwait2(set, events, 512, wait < 0 ? NULL : &ts, NULL);
 		for (int i = 0; i < n; i++) {
 			int fd = events[i].data.fd;
 			if (fd == LISTENER) {
