@@ -47,12 +47,8 @@ func (a *API) body(req *fasthttp.Request, r *request, kind bodyType) ([]byte, *f
 	tooLarge := func(size string) *failure {
 		return failf(fasthttp.StatusRequestEntityTooLarge, "the body has %s bytes; at most %d (%s)", size, most, flag)
 	}
-	coding, f := r.single(fasthttp.HeaderContentEncoding)
-	if f != nil {
-		return nil, f
-	}
 	body := req.Body()
-	switch {
+	switch coding := r.headers.coding; {
 	case coding == nil, foldEqual(coding, "identity"):
 	case foldEqual(coding, "gzip"), foldEqual(coding, "x-gzip"):
 		var err error

@@ -54,8 +54,7 @@ func (a *API) fail(resp *fasthttp.Response, r *request, f *failure) {
 	} else {
 		resp.SetStatusCode(f.status)
 		resp.Header.SetContentTypeBytes(typeJSON)
-		body := append(resp.Body()[:0], `{"error":`...)
-		body = appendJSON(body, f.text)
+		body := appendJSON([]byte(`{"error":`), f.text)
 		resp.SetBodyRaw(append(body, "}\n"...))
 	}
 	resp.Header.SetCanonical(hCacheControl, vNoStore)

@@ -9,7 +9,7 @@ func text(resp *fasthttp.Response, status int, line string) {
 	resp.SetStatusCode(status)
 	resp.Header.SetContentTypeBytes(typeText)
 	resp.Header.SetCanonical(hCacheControl, vNoStore)
-	resp.SetBodyRaw(append(append(resp.Body()[:0], line...), '\n'))
+	resp.SetBodyString(line + "\n")
 }
 
 // healthz answers as long as the process serves at all: whoever restarts it by this should not

@@ -85,9 +85,12 @@ func (s *scanner) event(line []byte, e *event) (blank bool, err error) {
 			bit = seenTopic
 			e.hasTopic = true
 			e.topic, i, err = s.name(line, i, "topic")
-		case "event", "type":
+		case "event":
 			bit = seenKind
-			e.kind, i, err = s.name(line, i, string(name))
+			e.kind, i, err = s.name(line, i, "event")
+		case "type":
+			bit = seenKind
+			e.kind, i, err = s.name(line, i, "type")
 		case "retry":
 			bit = seenRetry
 			e.retry, i, err = s.retry(line, i)

@@ -33,6 +33,8 @@ type publish struct {
 	arena []byte // data and names that had to be unescaped
 	size  int    // bytes of the batch's data, a little for each event included
 
+	answer []byte
+
 	allowed names // topics that a line has named, and that who may publish to
 	kinds   names // event types that a line has named
 }
@@ -108,25 +110,21 @@ func (a *API) publishWith(p *publish, ctx *fasthttp.RequestCtx, r *request) *fai
 	} else if err := a.o.Sequencer.PublishBatch(p.batch, p.ids); err != nil {
 		return a.batchFailure(p, kind, body, err)
 	}
-	resp := &ctx.Response
-	resp.Header.SetContentTypeBytes(typeJSON)
-	resp.SetBodyRaw(p.appendAnswer(resp.Body()[:0], kind))
+	p.answer = p.appendAnswer(p.answer[:0], kind)
+	ctx.Response.Header.SetContentTypeBytes(typeJSON)
+	ctx.Response.SetBody(p.answer)
 	a.count.response(fasthttp.StatusOK)
 	return nil
 }
 
 // admit asks the policy who publishes.
 func (a *API) admit(p *publish, r *request) *failure {
-	authorization, f := r.single(fasthttp.HeaderAuthorization)
-	if f != nil {
-		return f
-	}
 	// Whether the request is local is asked only where it matters: with a token it does not.
-	who, err := a.o.Policy.Publisher(authorization, !a.o.Policy.Configured() && a.local(r))
+	who, err := a.o.Policy.Publisher(r.headers.authorization, !a.o.Policy.Configured() && a.local(r))
 	if err != nil {
 		return a.publishFailure(err)
 	}
-	if key := r.header.Peek("Idempotency-Key"); len(key) > 0 {
+	if r.headers.key != nil {
 		return notYet("header Idempotency-Key")
 	}
 	p.who = who

@@ -141,7 +141,7 @@ func TestBadPublishIsRefusedByNameAndPublishesNothing(t *testing.T) {
 		{withBody("POST /publish/a", packed("hello")[:20], gzipd), 400, []string{"gzip"}},
 		{withBody("POST /publish/a", packed("hello")+"x", gzipd), 400, []string{"gzip"}},
 		{withBody("POST /publish/a", "x", "Content-Encoding: br"), 400, []string{"br", "gzip"}},
-		{withBody("POST /publish/a", "x", gzipd, gzipd), 400, []string{"Content-Encoding", "2 times"}},
+		{withBody("POST /publish/a", "x", gzipd, gzipd), 400, []string{"Content-Encoding", "twice"}},
 
 		{withBody("POST /publish/a", "", ndjson), 400, []string{"no event"}},
 		{withBody("POST /publish/a", "\n\n \n", ndjson), 400, []string{"no event"}},

@@ -180,10 +180,62 @@ type request struct {
 
 	origin []byte // the allowed foreign origin that asks; nil for none
 
+	headers headers
+
 	// What a refused subscriber needs to come back (subscribe.go).
 	alone  bool   // takes event streams and nothing else: an EventSource
 	resume bool   // lastID is what it has
 	lastID uint64 // its last event id
+}
+
+// headers are those that matter here, found in one walk: fasthttp searches for each anew. One
+// that is empty counts as absent.
+type headers struct {
+	origin, lastID, authorization, coding, key []byte
+
+	accepts int    // how many Accept headers there are
+	accept  []byte // the first one
+	proxied bool   // a proxy has left its mark
+}
+
+// read finds the headers that matter. One that takes a single value may be there only once.
+func (r *request) read() *failure {
+	doubled := ""
+	only := func(field *[]byte, seen *uint8, bit uint8, name string, value []byte) {
+		if *seen&bit != 0 {
+			doubled = name
+		}
+		*seen |= bit
+		if len(value) > 0 {
+			*field = value
+		}
+	}
+	h := &r.headers
+	var seen uint8
+	for name, value := range r.header.All() {
+		switch string(name) {
+		case fasthttp.HeaderOrigin:
+			only(&h.origin, &seen, 1, "Origin", value)
+		case "Last-Event-Id":
+			only(&h.lastID, &seen, 2, "Last-Event-ID", value)
+		case fasthttp.HeaderAuthorization:
+			only(&h.authorization, &seen, 4, "Authorization", value)
+		case fasthttp.HeaderContentEncoding:
+			only(&h.coding, &seen, 8, "Content-Encoding", value)
+		case "Idempotency-Key":
+			only(&h.key, &seen, 16, "Idempotency-Key", value)
+		case fasthttp.HeaderAccept:
+			if h.accepts++; h.accepts == 1 {
+				h.accept = value
+			}
+		default:
+			h.proxied = h.proxied || auth.ProxyHeader(name)
+		}
+	}
+	if doubled != "" {
+		return badRequest("header %s is there twice; it takes one value", doubled)
+	}
+	return nil
 }
 
 // Short judges a complete head of a GET or HEAD without a body. For a stream it returns the
@@ -311,6 +363,9 @@ func (a *API) judge(r *request) *failure {
 		path, r.query = target[:i], target[i+1:]
 	}
 	r.at, r.topic, r.named = find(path)
+	if f := r.read(); f != nil {
+		return f
+	}
 	if f := a.judgeOrigin(r); f != nil {
 		return f
 	}
@@ -361,28 +416,7 @@ func (a *API) maylook(r *request) bool { return a.admin || a.local(r) }
 // local tells whether the request was made on this machine, to a name of this machine, and
 // through no proxy.
 func (a *API) local(r *request) bool {
-	if a.admin || !a.o.Loopback || !auth.LocalHost(r.host) {
-		return false
-	}
-	for name := range r.header.All() {
-		if auth.ProxyHeader(name) {
-			return false
-		}
-	}
-	return true
-}
-
-// single returns the only header of that name; an empty one counts as absent. name is in
-// canonical form.
-func (r *request) single(name string) ([]byte, *failure) {
-	all := r.header.PeekAll(name)
-	if len(all) > 1 {
-		return nil, badRequest("header %s is there %d times; it takes one value", name, len(all))
-	}
-	if len(all) == 0 || len(all[0]) == 0 {
-		return nil, nil
-	}
-	return all[0], nil
+	return !a.admin && a.o.Loopback && !r.headers.proxied && auth.LocalHost(r.host)
 }
 
 // spread is the random time after which one who was refused may come back.

@@ -22,7 +22,11 @@ const maxBadID = 64 + 4
 // subscribe reads what a request for a stream asks for. The subscription refers to nothing of
 // the request. It also fills what r needs to be told to come back.
 func (a *API) subscribe(r *request) (*fanout.Subscription, *failure) {
-	accepts, alone := acceptsStream(r.header.PeekAll(fasthttp.HeaderAccept))
+	values := [][]byte{r.headers.accept}
+	if r.headers.accepts > 1 {
+		values = r.header.PeekAll(fasthttp.HeaderAccept)
+	}
+	accepts, alone := acceptsStream(values)
 	r.alone = alone
 	if !accepts {
 		return nil, failf(fasthttp.StatusNotAcceptable, "Accept excludes text/event-stream, which is all there is here; leave it out, or name text/event-stream or */*")
@@ -32,12 +36,8 @@ func (a *API) subscribe(r *request) (*fanout.Subscription, *failure) {
 	if f != nil {
 		return nil, f
 	}
-	header, f := r.single("Last-Event-Id")
-	if f != nil {
-		return nil, f
-	}
-	if header != nil {
-		id = header
+	if r.headers.lastID != nil {
+		id = r.headers.lastID
 	}
 	if len(id) > 0 {
 		last, err := encode.ParseID(id)

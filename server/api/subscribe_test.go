@@ -108,7 +108,7 @@ func TestBadSubscribeRequestIsRefusedByName(t *testing.T) {
 		{raw("GET /events/a?lastEventId=1&lastEventId=1"), 400, []string{"lastEventId", "twice"}},
 		{raw("GET /events/a?lastEventId=1&last_event_id="), 400, []string{"last_event_id", "twice"}},
 		{raw("GET /events/a?lastEventId=&last-event-id=1"), 400, []string{"last-event-id", "twice"}},
-		{raw("GET /events/a", "Last-Event-ID: 1", "Last-Event-ID: 2"), 400, []string{"Last-Event-Id", "2 times"}},
+		{raw("GET /events/a", "Last-Event-ID: 1", "Last-Event-ID: 2"), 400, []string{"Last-Event-ID", "twice"}},
 		{raw("GET /events/a?token=x"), 400, []string{"token", "unknown"}},
 		{raw("GET /events/a?Topic=b"), 400, []string{"Topic", "unknown"}},
 		{raw("GET /events/a?=x"), 400, []string{"unknown"}},
