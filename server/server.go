@@ -120,7 +120,6 @@ func (s *Server) open() (err error) {
 		RetryMin:               c.RetryMin,
 		RetryMax:               c.RetryMax,
 		Version:                Version(),
-		Demo:                   c.Demo,
 		Accepted:               s.accepted,
 	})
 	if err != nil {

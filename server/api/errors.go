@@ -110,7 +110,9 @@ func (a *API) appendAnswer(dst []byte, r *request, fill func(*fasthttp.Response)
 	defer fasthttp.ReleaseResponse(resp)
 	fill(resp)
 	resp.Header.SetConnectionClose()
-	resp.Header.SetContentLength(len(resp.Body()))
+	if resp.Header.ContentLength() == 0 {
+		resp.Header.SetContentLength(len(resp.Body()))
+	}
 	dst = append(dst, resp.Header.Header()...)
 	if r.head {
 		return dst

@@ -40,7 +40,6 @@ type Options struct {
 	RetryMin, RetryMax time.Duration
 
 	Version string // of this build
-	Demo    bool   // the demo feeds are published: the page shows them
 
 	// Accepted tells the main address's counters, for /stats and /metrics. It may be nil.
 	Accepted func() accept.Stats

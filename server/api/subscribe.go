@@ -224,6 +224,14 @@ func (a *API) streamHeaders(resp *fasthttp.Response, r *request) {
 	h.Set(fasthttp.HeaderXContentTypeOptions, "nosniff")
 	r.share(resp)
 	h.Set(fasthttp.HeaderVary, "Accept-Encoding, Origin")
+	if r.head {
+		// A stream has no length: it ends with its last chunk, in HTTP/1.0 with the connection.
+		h.SetContentLength(-1)
+		if !r.header.IsHTTP11() {
+			h.SetContentLength(-2)
+			h.Del(fasthttp.HeaderTransferEncoding) // fasthttp would say "identity"
+		}
+	}
 	a.count.response(fasthttp.StatusOK)
 }
 

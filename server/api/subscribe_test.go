@@ -246,6 +246,15 @@ func TestBusyIsA503WithRetryAfter(t *testing.T) {
 	}
 }
 
+// In HTTP/1.0 there are no chunks to speak of.
+func TestHeadInHTTP10HasNoTransferEncoding(t *testing.T) {
+	a := start(t)
+	_, b, _ := a.Short(nil, head(t, "HEAD /events/a HTTP/1.0\r\n\r\n"), remote)
+	if s := string(b); strings.Contains(s, "Transfer-Encoding") || strings.Contains(s, "Content-Length") || !strings.Contains(s, "Connection: close\r\n\r\n") {
+		t.Errorf("%q", s)
+	}
+}
+
 // HEAD has the headers that the stream would have, and nothing else.
 func TestHeadHasTheStreamsHeaders(t *testing.T) {
 	a := start(t, func(o *Options) { o.Origins = []string{"https://app.example.com"} })
@@ -254,15 +263,21 @@ func TestHeadHasTheStreamsHeaders(t *testing.T) {
 		if origin != "" {
 			lines = append(lines, "Origin: "+origin)
 		}
-		an := get(t, a, raw("HEAD /events/a", lines...))
+		an, _ := short(t, a, raw("HEAD /events/a", lines...))
 		if an.status != 200 || an.body != "" {
 			t.Fatalf("status %d, body %q", an.status, an.body)
 		}
+		if other := long(t, a, raw("HEAD /events/a", lines...)); other.status != 200 || other.header["Transfer-Encoding"] != "chunked" || other.body != "" {
+			t.Errorf("on the long way: %d %v", other.status, other.header)
+		}
 		live := parse(t, fanout.AppendHeader(nil, &fanout.Subscription{Origin: origin}, a.rates.started), true)
 		for k, v := range live.header {
-			if k != "Date" && k != "Transfer-Encoding" && an.header[k] != v {
+			if k != "Date" && an.header[k] != v {
 				t.Errorf("%s: %q, a live stream has %q", k, an.header[k], v)
 			}
+		}
+		if _, there := an.header["Content-Length"]; there {
+			t.Errorf("a length: %v", an.header)
 		}
 	}
 }
