@@ -15,8 +15,9 @@ import (
 //
 // Owned by its shard, touched on the shard's thread only. Between two passes:
 //
-//  1. each live member has been sent every frame of the audience's topics that
-//     the shard has read (since it became live), and no other;
+//  1. each live member has been sent every frame of the audience's topics before
+//     the audience's position (since it became live), and no other: that is
+//     where the shard has read, or what a pace holds back;
 //  2. there is at least one member: the last one out removes the audience;
 //  3. it has no batch;
 //  4. lastID is at most the newest id that the shard has read.
@@ -28,6 +29,7 @@ type audience struct {
 	places  []int32        // where each topic's audiences list this one
 	members []*subscriber  // in no order
 	batch   *batch         // what is due to the members in this pass; nil between passes
+	pace    *pace          // nil where everything is flushed in the pass that reads it
 	lastID  uint64         // of the last event flushed
 	flushed uint32         // the tick of the last flush
 	http10  bool
@@ -81,6 +83,7 @@ func (sh *shard) newAudience(s *Subscription) *audience {
 		form:    s.Form,
 		flushed: sh.tick,
 	}
+	a.pace = newPace(s, a.key)
 	for i, name := range s.Topics {
 		// From here on publishers ring for this topic. What they published
 		// before without ringing is in the ring ahead of our read position: a
@@ -129,6 +132,10 @@ func (sh *shard) dissolve(a *audience) {
 		if last == 0 {
 			delete(sh.index, t.Number())
 		}
+	}
+	if a.pace != nil && a.pace.stirred {
+		sh.unschedule(a)
+		a.pace.stirred = false
 	}
 	delete(sh.audiences, a.key)
 	sh.stats.audiences.Add(-1)

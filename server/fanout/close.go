@@ -49,19 +49,19 @@ const lingerTime = 2 * time.Second
 // end ends m's stream in good order: the last chunk, the end of sending, then
 // the wait for the client's own end. So no reset eats what is still on its way.
 // m must stand at a frame's border.
-func (sh *shard) end(m *subscriber) {
+func (sh *shard) end(m *subscriber, why Disconnect) {
 	if !m.audience.http10 {
 		// A stream that was never opened has no chunks either.
 		if m.lag == nil || m.lag.opening == nil {
 			if n, _ := sh.sys.send(m.fd, lastChunk); n < len(lastChunk) {
-				sh.leave(m, Draining)
+				sh.leave(m, why)
 				return
 			}
 		}
 	}
 	sh.sys.finish(m.fd)
 	sh.part(m)
-	add(&sh.stats.disconnects[Draining], 1)
+	add(&sh.stats.disconnects[why], 1)
 	m.state = ending
 	sh.lingering = append(sh.lingering, lingerer{m, sh.clock.Add(lingerTime)})
 }
@@ -116,7 +116,7 @@ func (sh *shard) drainSome() {
 		case m.lag != nil && m.lag.rest.due():
 			m.lag.ending = true // inside a frame: once its rest is out
 		default:
-			sh.end(m)
+			sh.end(m, Draining)
 		}
 	}
 }

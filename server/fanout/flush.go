@@ -32,7 +32,7 @@ func (sh *shard) flush(a *audience) {
 			if n > 0 {
 				taken++ // the rest follows
 			}
-			sh.stall(m, b, before, n, len(bytes))
+			sh.stall(m, b, before, bytes, n)
 		default:
 			sh.leave(m, SendFailed)
 		}

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -255,8 +256,8 @@ func (sh *shard) broken() error {
 			if sh.laggards[m.lag.at] != m {
 				return fmt.Errorf("slot %d: not where it is among the laggards", i)
 			}
-			if m.lag.blocked == m.lag.queued {
-				return fmt.Errorf("slot %d: blocked %v and queued %v", i, m.lag.blocked, m.lag.queued)
+			if n := index(m.lag.blocked) + index(m.lag.queued) + index(m.lag.parked); n != 1 {
+				return fmt.Errorf("slot %d: blocked %v, queued %v, parked %v", i, m.lag.blocked, m.lag.queued, m.lag.parked)
 			}
 		}
 		if m.state == live && m.told > sh.readID {
@@ -296,6 +297,14 @@ func (sh *shard) broken() error {
 				return fmt.Errorf("audience %q: topic %s does not list it", key, t.Name())
 			}
 			listed[t.Number()]++
+		}
+	}
+	for i, a := range sh.paced {
+		if a.pace.at != i || !a.pace.stirred || sh.audiences[a.key] != a {
+			return fmt.Errorf("audience %q is wrong in the heap at %d", a.key, i)
+		}
+		if i > 0 && a.pace.due.Before(sh.paced[(i-1)/2].pace.due) {
+			return fmt.Errorf("the heap is wrong at %d", i)
 		}
 	}
 	for number, in := range sh.index {
@@ -374,6 +383,8 @@ func (c *reading) say(d *encode.Decoded) string {
 		return "heartbeat id=" + string(d.ID)
 	case string(d.Type) == "heartbeat":
 		return "heartbeat"
+	case d.HasData && !d.HasID && string(d.Type) == "message":
+		return "event without id, " + strconv.Itoa(len(d.Data)) + " bytes"
 	case d.HasData && d.HasID && bytes.HasPrefix(d.Data, []byte("{")):
 		return fmt.Sprintf("event %s %s", d.ID, d.Data)
 	case d.HasData && d.HasID && string(d.Type) != "message":

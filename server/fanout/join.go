@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"penstock/encode"
+	"penstock/server/topic"
 )
 
 // join makes a subscriber of a socket and sends it what it is due.
@@ -42,8 +43,10 @@ func (sh *shard) join(j joiner) {
 	if s.Resume && s.LastID > sh.seq.NewestID() {
 		s.Resume, s.BadID = false, strconv.FormatUint(s.LastID, 10)
 	}
+	m.onLag = s.OnLag
 	m.told = sh.readID
-	if s.Resume {
+	switch {
+	case s.Resume:
 		m.told, l.cursor, l.reason = s.LastID, 0, GapResume
 		if s.LastID > sh.readID {
 			l.cursor = sh.read // ahead of this shard: nothing behind it is newer
@@ -51,31 +54,63 @@ func (sh *shard) join(j joiner) {
 		if s.LastID < sh.seq.StartID() {
 			l.reason = GapRestart
 		}
+	case s.BadID == "":
+		sh.rewind(m, s.Rewind)
 	}
+	l.past.until = max(l.cursor, sh.position(m.audience))
+	l.past.snapshot, l.past.after = s.Snapshot, m.told
 	if _, more := sh.catchUp(m); more {
 		sh.wake(m)
 	}
+}
+
+// rewind sets m's start back.
+func (sh *shard) rewind(m *subscriber, r Rewind) {
+	l := m.lag
+	switch {
+	case r.All:
+		m.told = 0
+	case r.Since > 0:
+		// Ids are times, in microseconds.
+		m.told = uint64(max(0, sh.clock.Add(-r.Since).UnixMicro()))
+	case r.Count > 0:
+		l.past.floors = make([]uint64, len(m.audience.topics))
+		for i, t := range m.audience.topics {
+			l.past.floors[i] = sh.seq.Floor(t, sh.position(m.audience), r.Count)
+			m.told = min(m.told, l.past.floors[i])
+		}
+	default:
+		return
+	}
+	l.past.rewind, l.cursor = true, 0
+}
+
+// startID is where m's stream starts, whose first entries were found.
+func (sh *shard) startID(m *subscriber, found []topic.Found) uint64 {
+	switch {
+	case !m.lag.past.rewind:
+		return m.told
+	case len(found) > 0:
+		return found[0].Entry.ID() - 1
+	}
+	return sh.servedID(m.audience)
 }
 
 // appendOpening appends the first block: how long to wait before coming back,
 // and the id where the stream starts, so that a client that is cut off before
 // its first event resumes where it began. A client whose own id can't be gets no
 // id but the gap's.
-func (sh *shard) appendOpening(buf []byte, s *Subscription) []byte {
+func (sh *shard) appendOpening(buf []byte, s *Subscription, start uint64) []byte {
 	retry := int(sh.retryMin.Milliseconds())
 	if span := int(sh.retryMax.Milliseconds()) - retry; span > 0 {
 		retry += rand.IntN(span + 1)
 	}
-	switch {
-	case s.Resume:
-		return encode.AppendStart(buf, retry, s.LastID, true)
-	case s.BadID == "":
-		return encode.AppendStart(buf, retry, sh.readID, true)
+	if s.BadID == "" {
+		return encode.AppendStart(buf, retry, start, true)
 	}
 	buf = encode.AppendStart(buf, retry, 0, false)
-	topics := s.Topics
-	g := encode.Gap{Topics: topics, After: s.BadID, Before: sh.seq.BeforeID(), Reason: encode.GapUnknownID}
-	return encode.AppendGap(buf, &g, sh.readID)
+	g := encode.Gap{Topics: s.Topics, After: s.BadID, Before: sh.seq.BeforeID(), Reason: encode.GapUnknownID}
+	return encode.AppendGap(buf, &g, start)
 }
 
 // opened counts how a stream began.

@@ -11,10 +11,8 @@ package fanout
 import (
 	"cmp"
 	"slices"
-	"strconv"
 	"syscall"
 
-	"penstock/encode"
 	"penstock/ring"
 )
 
@@ -63,16 +61,23 @@ func (sh *shard) dropLag(m *subscriber) {
 }
 
 // stall makes a live member of a flush a lagging one: its socket took n of the
-// batch's size bytes. before is what the audience was told last before the batch.
-func (sh *shard) stall(m *subscriber, b *batch, before uint64, n, size int) {
+// batch's bytes. before is what the audience was told last before the batch.
+func (sh *shard) stall(m *subscriber, b *batch, before uint64, bytes []byte, n int) {
 	told := max(m.told, before)
 	l := sh.newLag(m)
 	l.reason = GapLag
-	if n == 0 {
+	again := b.first != ring.None // the batch is a stretch of the ring
+	switch {
+	case n == 0 && again:
 		m.told, l.cursor = told, b.first
-	} else {
+	case n == 0:
+		m.told = told // mode latest: whatever is the newest then
+	case again:
 		m.told, l.cursor = b.lastID, b.end
-		l.rest = rest{first: b.first, end: b.end, after: told, size: size, sent: n}
+		l.rest = rest{first: b.first, end: b.end, after: told, size: len(bytes), sent: n}
+	default:
+		m.told = b.lastID
+		sh.hold(l, bytes[n:])
 	}
 	sh.block(m)
 }
@@ -105,9 +110,9 @@ func (sh *shard) catchUpAll() bool {
 	budget, moved := catchUpBudget, false
 	sh.shared.audience = nil
 	for n := len(sh.ready); n > 0 && budget > 0; n-- {
-		m := sh.ready[sh.served]
-		sh.ready[sh.served] = nil
-		sh.served++
+		m := sh.ready[sh.turn]
+		sh.ready[sh.turn] = nil
+		sh.turn++
 		if m.lag == nil || !m.lag.queued {
 			continue // it left while it waited
 		}
@@ -119,14 +124,14 @@ func (sh *shard) catchUpAll() bool {
 			sh.wake(m)
 		}
 	}
-	sh.ready = append(sh.ready[:0], sh.ready[sh.served:]...)
-	sh.served = 0
+	sh.ready = slices.Delete(sh.ready, 0, sh.turn)
+	sh.turn = 0
 	return moved
 }
 
 // catchUp sends a lagging subscriber its next slice. It returns the work that this was
 // and whether there is more to do in the next pass: not when m is live
-// again, blocked or gone.
+// again, blocked, parked or gone.
 func (sh *shard) catchUp(m *subscriber) (work int, more bool) {
 	l := m.lag
 	if l.rest.due() {
@@ -137,59 +142,77 @@ func (sh *shard) catchUp(m *subscriber) (work int, more bool) {
 		work = n + sliceCost
 	}
 	if l.ending {
-		sh.end(m)
+		sh.end(m, Draining)
 		return work + sliceCost, false
 	}
 	s := sh.nextSlice(m)
+	if s.gap && m.onLag == OnLagClose && l.reason == GapLag && l.opening == nil {
+		sh.end(m, LagClosed)
+		return work + sliceCost, false
+	}
+	n := 0
 	if len(s.bytes) > 0 {
-		n, errno := sh.sys.send(m.fd, s.bytes)
+		var errno syscall.Errno
+		n, errno = sh.sys.send(m.fd, s.bytes)
 		add(&sh.stats.sends, 1)
 		add(&sh.stats.bytesOut, uint64(n))
 		work += n + sliceCost
-		if n < len(s.bytes) {
-			if errno != syscall.EAGAIN {
-				sh.leave(m, SendFailed)
-				return work, false
-			}
-			if n == 0 {
-				sh.block(m) // nothing has gone out: made anew when it can
-				return work, false
-			}
-		}
-		sh.sentSlice(m, &s, n)
-		if n < len(s.bytes) {
-			sh.block(m)
+		if n < len(s.bytes) && errno != syscall.EAGAIN {
+			sh.leave(m, SendFailed)
 			return work, false
 		}
-	} else {
-		l.cursor = s.next
+		if n == 0 {
+			sh.block(m) // nothing has gone out: made anew when it can
+			return work, false
+		}
 	}
-	if l.cursor < sh.read {
-		return work, true
+	sh.served(m, &s, n)
+	if n < len(s.bytes) {
+		sh.block(m)
+		return work, false
 	}
-	if sh.readID < m.told {
-		// Another shard had shown it more than this one has read: it joins the
-		// audience once we are there, and gets only what is newer.
-		return work, true
+	return work, sh.settle(m)
+}
+
+// settle makes m live if it is with its audience now. Else it tells whether m
+// has more to do in the next pass.
+func (sh *shard) settle(m *subscriber) (more bool) {
+	a, l := m.audience, m.lag
+	position := sh.position(a)
+	switch {
+	case l.cursor < position || l.past.due():
+		return true
+	case l.cursor > position || sh.servedID(a) < m.told:
+		// It was shown more than its audience: by another shard, or because it
+		// came while the audience was held back. It waits for the audience, and gets
+		// only what is newer.
+		if a.pace != nil && a.pace.stirred {
+			l.parked = true
+			return false
+		}
+		return true
 	}
 	sh.dropLag(m)
 	m.state = live
-	return work, false
+	return false
 }
 
-// sentSlice notes that m was given a slice, of which its socket took n bytes.
-func (sh *shard) sentSlice(m *subscriber, s *slice, n int) {
+// served notes that m was given a slice, of which its socket took n bytes.
+func (sh *shard) served(m *subscriber, s *slice, n int) {
 	l := m.lag
 	after := m.told
-	m.told, m.sent = max(m.told, s.told), sh.tick
-	add(&sh.stats.deliveries, uint64(s.events))
 	if l.opening != nil {
+		m.told = s.told // a rewind has set it back
 		sh.opened(l.opening, s)
 		l.opening = nil
 	} else if s.gap {
 		add(&sh.stats.gaps[l.reason], 1)
 	}
-	l.reason = GapLag
+	m.told = max(m.told, s.told)
+	add(&sh.stats.deliveries, uint64(s.events))
+	if len(s.bytes) > 0 {
+		m.sent, l.reason = sh.tick, GapLag
+	}
 	if n < len(s.bytes) {
 		if s.again {
 			l.rest = rest{first: l.cursor, end: s.next, after: after, size: len(s.bytes), sent: n}
@@ -198,109 +221,7 @@ func (sh *shard) sentSlice(m *subscriber, s *slice, n int) {
 		}
 	}
 	l.cursor = s.next
-}
-
-// A slice is what a lagging subscriber gets in one send.
-type slice struct {
-	bytes  []byte        // valid until the next slice is made
-	next   ring.Position // where the cursor goes on after it
-	told   uint64        // the newest id in it
-	events int
-	gap    bool // it says that something was lost
-	again  bool // its bytes can be made again from the ring
-}
-
-// nextSlice lays out what m gets next: its response header and first block if
-// those are due, a gap if something was lost, and the frames after its cursor.
-//
-// A gap and the first frame after it go out together, so that there never are two gaps
-// without an event between them, however fast the ring moves on.
-func (sh *shard) nextSlice(m *subscriber) slice {
-	a, l := m.audience, m.lag
-	if c := &sh.shared; c.audience == a && c.cursor == l.cursor && c.after <= m.told && m.told < c.firstID && l.opening == nil {
-		return c.slice
-	}
-	found, next, lost := sh.seq.Gather(sh.found[:0], a.topics, m.told, l.cursor, sh.read, sliceBytes)
-	sh.found = found
-	s := slice{next: next, told: m.told, events: len(found), gap: lost}
-	buf, head := sh.block0(a, l.opening)
-	if l.opening != nil {
-		buf = sh.appendOpening(buf, l.opening)
-	}
-	if lost {
-		stands := max(m.told, sh.readID)
-		if len(found) > 0 {
-			stands = max(m.told, found[0].Entry.ID()-1)
-		}
-		buf = sh.appendGap(buf, a, m.told, l, stands)
-		s.told = stands
-	}
-	s.again = l.opening == nil && !lost
-	for i := range found {
-		buf = append(buf, sh.frame(found[i].Entry, a.form)...)
-		s.again = s.again && found[i].Position != ring.None
-	}
-	if len(found) > 0 {
-		s.told = found[len(found)-1].Entry.ID()
-	}
-	if head+len(buf) == 0 || (head == 0 && len(buf) == encode.ChunkHead) {
-		sh.scratch = buf
-		return s // nothing to send
-	}
-	s.bytes = seal(buf, head, a.http10)
-	sh.scratch = buf
-	if s.again && len(found) > 0 {
-		sh.shared = shared{slice: s, audience: a, cursor: l.cursor, after: m.told, firstID: found[0].Entry.ID()}
-	} else {
-		sh.shared.audience = nil
-	}
-	return s
-}
-
-// shared is the slice made last, for those of the same audience with the same
-// cursor: many who were stalled by one batch share it. It is valid as long as
-// the scratch bytes are, within one pass.
-type shared struct {
-	slice    slice
-	audience *audience
-	cursor   ring.Position
-	after    uint64 // made for somebody who was told this
-	firstID  uint64 // its first event
-}
-
-// block0 begins a slice: the response header where it is due, and room for a
-// chunk's head. head is the header's length.
-func (sh *shard) block0(a *audience, opening *Subscription) (buf []byte, head int) {
-	buf = sh.scratch[:0]
-	if opening != nil {
-		buf = appendHeader(buf, opening, sh.date())
-		head = len(buf)
-	}
-	var room [encode.ChunkHead]byte
-	return append(buf, room[:]...), head
-}
-
-// appendGap says that events after told and before the ring's tail are gone.
-func (sh *shard) appendGap(buf []byte, a *audience, told uint64, l *lag, stands uint64) []byte {
-	g := encode.Gap{After: strconv.FormatUint(told, 10), Before: sh.seq.BeforeID(), Reason: gapName(l.reason)}
-	for _, t := range a.topics {
-		if sh.seq.Lost(t, told) {
-			g.Topics = append(g.Topics, t.Name())
-		}
-	}
-	if len(g.Topics) == 0 || len(g.Topics) > MaxGapTopics {
-		g.Topics = a.names()
-	}
-	return encode.AppendGap(buf, &g, stands)
-}
-
-// names are the names of a's topics.
-func (a *audience) names() []string {
-	names := make([]string, len(a.topics))
-	for i, t := range a.topics {
-		names[i] = t.Name()
-	}
-	return names
+	l.past.passed(l.cursor, s.place, len(m.audience.topics))
 }
 
 // sendRest sends what is left of m's chunk. n is what went out; ok is false
@@ -345,7 +266,7 @@ func (sh *shard) remake(m *subscriber) []byte {
 	found, _, lost := sh.seq.Gather(sh.found[:0], m.audience.topics, r.after, r.first, r.end, 1<<62)
 	sh.found = found
 	sh.shared.audience = nil
-	buf, _ := sh.block0(m.audience, nil)
+	buf, _ := sh.begin(m.audience, nil)
 	for i := range found {
 		buf = append(buf, sh.frame(found[i].Entry, m.audience.form)...)
 	}
@@ -404,20 +325,31 @@ func (sh *shard) guard() {
 	}
 }
 
-// lapAll makes every live member lag from where the shard has read to: the
-// ring's tail has passed what came next. What each of them lost is told to it by its own
-// gap.
+// lapAll makes every live member lag from where it has been served to: the
+// ring's tail has passed what came next. What each of them lost is told to it by
+// its own gap.
 func (sh *shard) lapAll() {
 	for _, a := range sh.audiences {
-		for _, m := range a.members {
-			if m.state == live {
-				m.told = max(m.told, a.lastID, sh.readID)
-				l := sh.newLag(m)
-				l.cursor, l.reason = sh.read, GapLag
-				sh.wake(m)
-			}
+		from, told := sh.position(a), sh.servedID(a)
+		if a.pace != nil && a.pace.stirred {
+			sh.unschedule(a)
+			a.pace.calm()
+		}
+		sh.lap(a, from, told)
+	}
+}
+
+// lap makes a's live members, which have been served up to from and told, lag.
+func (sh *shard) lap(a *audience, from ring.Position, told uint64) {
+	for _, m := range a.members {
+		if m.state == live {
+			m.told = max(m.told, a.lastID, told)
+			l := sh.newLag(m)
+			l.cursor, l.reason = from, GapLag
+			sh.wake(m)
 		}
 	}
+	sh.unpark(a)
 }
 
 // furthestBehind describes the n laggards that are furthest behind.

@@ -31,7 +31,8 @@ func (sh *shard) pass(now time.Time) (busy bool) {
 	sh.readRing(sh.ring.Head())
 	sh.flushDue()
 
-	busy = sh.read != from
+	busy = sh.flushPaced()
+	busy = sh.read != from || busy
 	busy = sh.happened() || busy
 	busy = sh.takeInbox() || busy
 	busy = sh.catchUpAll() || busy
@@ -83,6 +84,7 @@ func (sh *shard) readEntries(reader *ring.Reader) {
 		if !ok {
 			return
 		}
+		before := sh.readID
 		sh.readID = e.ID()
 		if n := e.Topic(); n != last {
 			last, in = n, sh.index[n]
@@ -92,6 +94,10 @@ func (sh *shard) readEntries(reader *ring.Reader) {
 		}
 		for i := range in.audiences {
 			a := in.audiences[i].audience
+			if a.pace != nil {
+				sh.stir(a, in.audiences[i].topic, p, before)
+				continue
+			}
 			b := a.batch
 			if b == nil {
 				b = sh.newBatch(e, p)

@@ -8,6 +8,7 @@ package fanout
 // received now; read the diff.
 //
 //	subscribe NAME TOPIC,TOPIC [after=ID] [bad=TEXT] [http10] [events] [form=topic|envelope]
+//	          [snapshot] [latest] [interval=D] [onlag=latest|close] [rewind=N|Ds|all]
 //	publish TOPIC [xN] [size=BYTES]
 //	block NAME [room=BYTES]      its socket takes so many more bytes, then none
 //	unblock NAME [room=BYTES]    its socket takes bytes again, all or so many
@@ -160,6 +161,17 @@ func (p *player) do(words []string) []string {
 	case "subscribe":
 		sub := &Subscription{Topics: strings.Split(plain[1], ","), HTTP10: has("http10"), HeartbeatEvent: has("events"), BadID: args["bad"],
 			Form: map[string]encode.Form{"": encode.FormType, "topic": encode.FormTopic, "envelope": encode.FormEnvelope}[args["form"]]}
+		sub.Snapshot, sub.Latest = has("snapshot"), has("latest")
+		sub.OnLag = map[string]OnLag{"": OnLagGap, "latest": OnLagLatest, "close": OnLagClose}[args["onlag"]]
+		sub.Interval, _ = time.ParseDuration(args["interval"])
+		switch r := args["rewind"]; {
+		case r == "all":
+			sub.Rewind.All = true
+		case strings.HasSuffix(r, "s"):
+			sub.Rewind.Since, _ = time.ParseDuration(r)
+		default:
+			sub.Rewind.Count = number("rewind", 0)
+		}
 		if _, ok := args["after"]; ok {
 			sub.Resume, sub.LastID = true, uint64(number("after", 0))
 		}

@@ -41,6 +41,7 @@ type shard struct {
 	readID    uint64        // of the last entry read
 	audiences map[string]*audience
 	index     map[uint64]*interest // from a topic's number to who wants it
+	paced     []*audience          // a heap: something is due to them at their own time
 	due       []*audience          // have a batch in this pass
 	full      []*audience          // have a full one now
 
@@ -50,7 +51,7 @@ type shard struct {
 
 	laggards []*subscriber
 	ready    []*subscriber // laggards that can go on, in their order
-	served   int           // of ready, in this pass
+	turn     int           // whose turn it is of ready, in a pass
 	shared   shared
 	guarded  ring.Position // the read position when guard looked last
 
@@ -163,7 +164,11 @@ func (sh *shard) untilTimer() time.Duration {
 	case sh.stats.streams.Load() == 0:
 		return time.Minute
 	}
-	return max(sh.nextTick.Sub(sh.sys.now()), time.Microsecond)
+	next := sh.nextTick
+	if len(sh.paced) > 0 && sh.paced[0].pace.due.Before(next) {
+		next = sh.paced[0].pace.due
+	}
+	return max(next.Sub(sh.sys.now()), time.Microsecond)
 }
 
 // wakeUp makes sure that the shard sees what was put into its inbox. Any

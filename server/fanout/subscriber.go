@@ -37,7 +37,8 @@ type subscriber struct {
 	at       int32  // its place in audience.members
 	sent     uint32 // the tick of what was last sent to it alone
 	state    subscriberState
-	armed    bool // its epoll entry tells writability too: since it first lagged
+	armed    bool  // its epoll entry tells writability too: since it first lagged
+	onLag    OnLag // what it gets when it falls off the ring
 }
 
 const _ = uint(48 - unsafe.Sizeof(subscriber{})) // budget: an idle stream's own part of the heap
@@ -47,11 +48,25 @@ type lag struct {
 	cursor  ring.Position // the first entry of the ring that it has not been sent
 	rest    rest          // of a chunk that its socket did not take whole
 	opening *Subscription // its header and first block are due; nil once they are sent
+	past    past          // what it gets before it is caught up as anybody
 	reason  GapReason     // what a gap found now is due to
 	at      int32         // its place in shard.laggards
 	blocked bool          // waits for writability
 	queued  bool          // waits in shard.ready
+	parked  bool          // ahead of its audience: waits for the audience's flush
+	skim    bool          // only the newest event of each topic, until it is caught up
 	ending  bool          // is to end once the rest is sent
+}
+
+// A past is what a joiner asked for of the time before it came: the zero value
+// is nothing, or nothing more.
+type past struct {
+	until    ring.Position // where it joined: rewind and snapshot look at nothing newer
+	floors   []uint64      // rewind by count: for each topic the id after which it begins
+	after    uint64        // snapshot: topics with something newer have been served
+	rewind   bool          // what is out of reach before until is no loss
+	snapshot bool          // due once the cursor is at until
+	next     int32         // snapshot: the topic whose turn it is, by its place in the audience
 }
 
 // A rest is what is left of a chunk: as a place in the ring where its bytes can

@@ -5,7 +5,12 @@ package fanout
 // Written by api on the accept thread or a request's goroutine, read on the
 // shard's thread after the inbox has handed it over, never changed in between.
 
-import "penstock/encode"
+import (
+	"strconv"
+	"time"
+
+	"penstock/encode"
+)
 
 // MaxGapTopics is how many topics a gap names at the most; one of more topics
 // names the subscription's own list instead.
@@ -22,12 +27,37 @@ type Subscription struct {
 	LastID uint64 // the client's last event id; only with Resume
 	BadID  string // what the client sent as its last event id where that can't be one; "" otherwise
 
+	Rewind   Rewind // where a stream without an id starts
+	Snapshot bool   // the newest event of each topic comes first, if nothing else of it does
+	OnLag    OnLag  // what it gets when it falls off the ring
+	Hello    bool   // the first block also is an event
+
+	Latest   bool          // only the newest event of each topic when it is due
+	Interval time.Duration // the shortest time between two flushes; 0: none
+
 	HTTP10         bool          // close-delimited instead of chunked
 	Coding         encode.Coding // how the stream's bytes are coded
 	Form           encode.Form   // what a frame says beside the data
 	HeartbeatEvent bool          // heartbeats are events, for clients that can't see comments
 	Origin         string        // the allowed origin that the response names; "" for none
 }
+
+// A Rewind is how far back a stream without an id starts; the zero value is
+// live. At most one field is set.
+type Rewind struct {
+	All   bool          // with the oldest event that there is
+	Count int           // with the newest Count events of each topic
+	Since time.Duration // with the events of so long ago
+}
+
+// OnLag says what a subscriber gets that has fallen off the ring.
+type OnLag uint8
+
+const (
+	OnLagGap    OnLag = iota // the gap event, then what is left
+	OnLagLatest              // the gap event, then only the newest event of each topic
+	OnLagClose               // the end of the stream
+)
 
 // appendKey appends what makes two subscriptions one audience: everything that
 // changes a byte of what they receive after their first block.
@@ -39,7 +69,13 @@ func (s *Subscription) appendKey(dst []byte) []byte {
 	if s.HeartbeatEvent {
 		flags |= 2
 	}
+	if s.Latest {
+		flags |= 4
+	}
 	dst = append(dst, '0'+flags, '0'+byte(s.Coding), '0'+byte(s.Form))
+	if s.Interval > 0 {
+		dst = strconv.AppendInt(dst, int64(s.Interval), 10)
+	}
 	for _, t := range s.Topics {
 		// No name holds a control character, so that the key is unambiguous.
 		dst = append(dst, 0)

@@ -45,8 +45,8 @@ func (sh *shard) ticks() {
 
 // beat sends m a heartbeat if it has been idle.
 //
-// It says the id up to which the shard has read, where that is newer than what m
-// was told: a live member has been sent everything before it, so that a quiet
+// It says the id up to which the shard has read (and nothing waits for the
+// audience's pace), where that is newer than what m was told: a live member has been sent everything before it, so that a quiet
 // subscription resumes from there cheaply and without a false gap.
 func (sh *shard) beat(m *subscriber) {
 	a := m.audience
@@ -54,8 +54,9 @@ func (sh *shard) beat(m *subscriber) {
 	if idle < sh.ticksRound/2 {
 		return
 	}
-	moved := sh.readID > max(m.told, a.lastID)
-	bytes := sh.heartbeatBytes(a, moved)
+	id := sh.servedID(a)
+	moved := id > max(m.told, a.lastID)
+	bytes := sh.heartbeatBytes(a, id, moved)
 	n, _ := sh.sys.send(m.fd, bytes)
 	add(&sh.stats.sends, 1)
 	add(&sh.stats.bytesOut, uint64(n))
@@ -65,11 +66,11 @@ func (sh *shard) beat(m *subscriber) {
 	add(&sh.stats.heartbeats, 1)
 	m.sent = sh.tick
 	if moved {
-		m.told = sh.readID
+		m.told = id
 	}
 	if n < len(bytes) {
 		l := sh.newLag(m)
-		l.cursor, l.reason = sh.read, GapLag
+		l.cursor, l.reason = sh.position(a), GapLag
 		sh.hold(l, bytes[n:])
 		sh.block(m)
 	}
@@ -89,19 +90,19 @@ func index(b bool) int {
 }
 
 // heartbeatBytes are those of a heartbeat to a's members.
-func (sh *shard) heartbeatBytes(a *audience, moved bool) []byte {
+func (sh *shard) heartbeatBytes(a *audience, id uint64, moved bool) []byte {
 	kind := &sh.beats[index(a.events)][index(moved)]
-	if kind.bytes[0] == nil || (moved && kind.id != sh.readID) {
+	if kind.bytes[0] == nil || (moved && kind.id != id) {
 		var plain []byte
 		switch {
 		case a.events:
-			plain = encode.AppendHeartbeatEvent(nil, sh.readID, moved)
+			plain = encode.AppendHeartbeatEvent(nil, id, moved)
 		case moved:
-			plain = encode.AppendHeartbeatID(nil, sh.readID)
+			plain = encode.AppendHeartbeatID(nil, id)
 		default:
 			plain = encode.AppendHeartbeat(nil)
 		}
-		kind.id = sh.readID
+		kind.id = id
 		kind.bytes[0], kind.bytes[1] = plain, encode.AppendChunk(nil, plain)
 	}
 	return kind.bytes[index(!a.http10)]

@@ -164,14 +164,18 @@ func (g *gatherer) follow(from, end ring.Position) ring.Position {
 	}
 	g.chains = slices.Grow(g.chains[:0], len(g.topics))
 	g.heap = g.heap[:0]
-	for _, t := range g.topics {
-		if t.newest.Load() <= g.after {
+	for i, t := range g.topics {
+		after := g.after
+		if g.floors != nil {
+			after = max(after, g.floors[i])
+		}
+		if t.newest.Load() <= after {
 			continue
 		}
 		g.chains = g.chains[:len(g.chains)+1]
 		c := &g.chains[len(g.chains)-1]
 		c.topic = t
-		if g.fill(c, g.after, from, end, length) {
+		if g.fill(c, after, from, end, length) {
 			g.heap = append(g.heap, c)
 		}
 	}

@@ -53,8 +53,15 @@ func (s *Sequencer) Lost(t *Topic, after uint64) bool {
 // limit must be the ring's head at some time, from 0 or a position that next was. Nothing is allocated when
 // dst has room. Any goroutine.
 func (s *Sequencer) Gather(dst []Found, topics []*Topic, after uint64, from, limit ring.Position, maxBytes int) (found []Found, next ring.Position, lost bool) {
+	return s.GatherAbove(dst, topics, nil, after, from, limit, maxBytes)
+}
+
+// GatherAbove is Gather with a floor for each topic: of topics[i] it finds only what is newer
+// than floors[i] as well. Floors that are nil are none. Any goroutine.
+func (s *Sequencer) GatherAbove(dst []Found, topics []*Topic, floors []uint64, after uint64, from, limit ring.Position, maxBytes int) (found []Found, next ring.Position, lost bool) {
 	g := gatherers.Get().(*gatherer)
 	g.begin(s, dst, topics, after, maxBytes)
+	g.floors = floors
 	next = g.run(from, limit)
 	found, lost = g.found, g.lost
 	g.end()
@@ -65,6 +72,7 @@ func (s *Sequencer) Gather(dst []Found, topics []*Topic, after uint64, from, lim
 type gatherer struct {
 	s      *Sequencer
 	topics []*Topic
+	floors []uint64 // nil, or one for each topic
 	after  uint64
 	room   int // bytes of frames that may still be added
 	first  int // where this call's part of found begins
@@ -88,7 +96,7 @@ func (g *gatherer) begin(s *Sequencer, dst []Found, topics []*Topic, after uint6
 
 // end lets go of everything that would keep topics or segments in memory.
 func (g *gatherer) end() {
-	g.s, g.topics, g.found = nil, nil, nil
+	g.s, g.topics, g.floors, g.found = nil, nil, nil, nil
 	if len(g.chains) > maxChains {
 		return
 	}
@@ -119,7 +127,7 @@ func (g *gatherer) run(from, limit ring.Position) ring.Position {
 	}
 	limit = min(limit, g.s.ring.Head())
 	at := from
-	if start, ok := g.walkStart(from); ok {
+	if start, ok := g.walkStart(from); ok && g.floors == nil {
 		near := start + ring.Position(walkBytes*len(g.topics))
 		if limit <= near || len(g.topics) >= wideTopics {
 			room := g.room
@@ -134,7 +142,7 @@ func (g *gatherer) run(from, limit ring.Position) ring.Position {
 		if settled := min(limit, ring.Position(g.s.settled.Load())); at < settled {
 			at = g.follow(at, settled)
 		} else {
-			at = g.walk(at, limit)
+			at = g.walk(at, limit) // so new that it is above all floors
 		}
 	}
 	return max(from, min(at, limit))
