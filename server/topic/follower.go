@@ -30,6 +30,7 @@ type Follower struct {
 	s     *Sequencer
 	index int
 	bell  func()
+	pause func() // tests: what happens between Sleep's two steps
 
 	_     [128]byte // stored by the shard for each pass, loaded by each publisher
 	state atomic.Uint32
@@ -62,6 +63,9 @@ func (f *Follower) Index() int { return f.index }
 // that is not empty, and waits otherwise. The shard's thread.
 func (f *Follower) Sleep(read ring.Position) bool {
 	f.state.Store(asleep)
+	if f.pause != nil {
+		f.pause()
+	}
 	// After the state: see the file's head.
 	if f.s.ring.Head() == read {
 		return true

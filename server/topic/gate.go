@@ -24,7 +24,8 @@ type gate struct {
 
 	mu          sync.Mutex
 	first, last *waiter
-	patient     int // of those in line, the ones of batches begun
+	idle        *waiter // the ones not in use, by next
+	patient     int     // of those in line, the ones of batches begun
 	waits       uint64
 	overloads   uint64
 }
@@ -35,12 +36,6 @@ type waiter struct {
 	timer      *time.Timer
 	prev, next *waiter
 }
-
-var waiters = sync.Pool{New: func() any {
-	t := time.NewTimer(time.Hour)
-	t.Stop()
-	return &waiter{look: make(chan struct{}, 1), timer: t}
-}}
 
 // pass returns at once when no shard is too far behind and nobody waits already. Otherwise it
 // waits its turn: for as long as the options say and no longer than until the server drains, or
@@ -58,9 +53,8 @@ func (g *gate) pass(patient bool) error {
 		g.mu.Unlock()
 		return ErrOverload
 	}
-	w := waiters.Get().(*waiter)
-	if !g.join(w, patient) {
-		waiters.Put(w)
+	w := g.join(patient)
+	if w == nil {
 		return ErrOverload
 	}
 	err := g.stand(w, patient)
@@ -68,28 +62,35 @@ func (g *gate) pass(patient bool) error {
 	return err
 }
 
-// join puts w at the end of the line, if there is room for one more.
-func (g *gate) join(w *waiter, patient bool) bool {
+// join puts a publisher at the end of the line; nil if there is no room for one more.
+func (g *gate) join(patient bool) *waiter {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if !patient && int(g.waiting.Load())-g.patient >= g.maxWaiting {
 		g.overloads++
-		return false
+		return nil
 	}
+	w := g.idle
+	if w != nil {
+		g.idle = w.next
+	} else {
+		w = &waiter{look: make(chan struct{}, 1), timer: time.NewTimer(time.Hour)}
+		w.timer.Stop()
+	}
+	w.prev, w.next = g.last, nil
+	if g.last != nil {
+		g.last.next = w
+	} else {
+		g.first = w
+		w.look <- struct{}{}
+	}
+	g.last = w
 	if patient {
 		g.patient++
 	}
 	g.waits++
 	g.waiting.Add(1)
-	if g.last == nil {
-		g.first = w
-		w.look <- struct{}{}
-	} else {
-		g.last.next = w
-		w.prev = g.last
-	}
-	g.last = w
-	return true
+	return w
 }
 
 // stand waits until it is w's turn and the shards have caught up.
@@ -139,13 +140,13 @@ func (g *gate) leave(w *waiter, patient bool, err error) {
 	if err == ErrOverload {
 		g.overloads++
 	}
-	g.mu.Unlock()
-	w.prev, w.next = nil, nil
 	select {
-	case <-w.look: // it was told to look, and the next one has been told instead
+	case <-w.look: // the next one has been told instead
 	default:
 	}
-	waiters.Put(w)
+	w.prev, w.next = nil, g.idle
+	g.idle = w
+	g.mu.Unlock()
 }
 
 // tellFirst gives the first in line its token. With the gate's lock.
@@ -159,9 +160,9 @@ func (g *gate) tellFirst() {
 	}
 }
 
-// knock lets the first in line look. Any goroutine.
+// knock lets the first in line look, if it would find that it may go. Any goroutine.
 func (g *gate) knock() {
-	if g.waiting.Load() == 0 {
+	if g.waiting.Load() == 0 || g.s.behind() {
 		return
 	}
 	g.mu.Lock()

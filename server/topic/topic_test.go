@@ -1,19 +1,76 @@
 package topic
 
-// What the tests of this package share: checks of the promises in the types' comments.
+// What the tests of this package share: helpers, and checks of the promises in the
+// types' comments.
 
 import (
 	"fmt"
 	"testing"
+	"time"
 	"unsafe"
 
 	"go.uber.org/goleak"
 
+	"penstock/encode"
 	"penstock/ring"
 )
 
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
+}
+
+// open makes a sequencer for a test, with small defaults for what o leaves open.
+func open(t testing.TB, o Options) *Sequencer {
+	t.Helper()
+	o.RingSize = or(o.RingSize, 1<<20)
+	o.MaxEventSize = or(o.MaxEventSize, 16<<10)
+	s, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// publish publishes what must be taken. Any goroutine.
+func publish(t testing.TB, s *Sequencer, name, data string) uint64 {
+	t.Helper()
+	id, err := s.Publish(&Publication{Topic: name, Event: encode.Event{Data: []byte(data)}})
+	if err != nil {
+		t.Error(err)
+	}
+	return id
+}
+
+func names(count int) []string {
+	names := make([]string, count)
+	for i := range names {
+		names[i] = fmt.Sprintf("stocks.nasdaq.%06d", i)
+	}
+	return names
+}
+
+// follow reads along as a shard without subscribers.
+func follow(f *Follower, stop chan struct{}) {
+	for {
+		select {
+		case <-stop:
+			return
+		case <-time.After(10 * time.Microsecond):
+			f.Done(f.s.ring.Head(), 0)
+		}
+	}
+}
+
+// until waits for a condition.
+func until(t testing.TB, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for !ok() {
+		if time.Now().After(deadline) {
+			t.Fatal("it does not come to that")
+		}
+		<-time.After(50 * time.Microsecond)
+	}
 }
 
 const keptOverhead = int64(unsafe.Sizeof(keptFrame{}))
