@@ -14,9 +14,9 @@ import (
 
 // openDebug listens and serves until the server is closed.
 func (s *Server) openDebug() error {
-	listener, err := listen("debug", s.config.Debug)
+	listener, err := net.Listen("tcp", s.config.Debug)
 	if err != nil {
-		return err
+		return listenError("debug", err)
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
@@ -41,13 +41,4 @@ func (s *Server) serveShards(w http.ResponseWriter, _ *http.Request) {
 	encoder := json.NewEncoder(w)
 	encoder.SetIndent("", "  ")
 	_ = encoder.Encode(map[string]any{"shards": s.shards.Stats()})
-}
-
-// listen opens a listener for net/http and says which flag to look at when it can't.
-func listen(name, address string) (net.Listener, error) {
-	l, err := net.Listen("tcp", address)
-	if err != nil {
-		return nil, listenError(name, address, err)
-	}
-	return l, nil
 }

@@ -168,15 +168,13 @@ func (s *Server) listen(name, address string, handler accept.Handler, shards acc
 		Log:              s.log,
 	})
 	if err != nil {
-		return nil, listenError(name, address, err)
+		return nil, listenError(name, err)
 	}
 	return a, nil
 }
 
-// listenError says which setting to look at. The address is in err.
-func listenError(name, address string, err error) error {
-	return fmt.Errorf("%w; --%s takes host:port, port 0 for any free one", err, name)
-}
+// listenError says which setting to look at.
+func listenError(name string, err error) error { return fmt.Errorf("--%s: %w", name, err) }
 
 // accepted are the counters of the main address, for the api, which may ask before it listens.
 func (s *Server) accepted() accept.Stats {

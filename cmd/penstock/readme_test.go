@@ -24,7 +24,7 @@ import (
 
 // readmePatience is how long a command may take, or an output may be awaited. The first build of
 // a fresh clone is the longest.
-const readmePatience = 3 * time.Minute
+const readmePatience = 2 * time.Minute
 
 // A step is a command of README.md, and what it is said to print.
 type step struct {
