@@ -8,6 +8,7 @@ package api
 // stands there as it is. Its slow twin in the tests is encoding/json.
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -218,45 +219,52 @@ func (s *scanner) text(line []byte, i int) ([]byte, int, error) {
 		return inner, end, nil
 	}
 	from := len(s.arena)
-	for j := 0; j < len(inner); j++ {
-		c := inner[j]
-		if c != '\\' {
-			s.arena = append(s.arena, c)
-			continue
+	for at := i + 1; ; {
+		n := bytes.IndexByte(inner, '\\')
+		if n < 0 {
+			s.arena = append(s.arena, inner...)
+			break
 		}
-		j++
-		switch c = inner[j]; c {
-		case 'b':
-			c = '\b'
-		case 'f':
-			c = '\f'
-		case 'n':
-			c = '\n'
-		case 'r':
-			c = '\r'
-		case 't':
-			c = '\t'
-		case 'u':
-			r := hex4(inner[j+1:])
-			j += 4
-			if utf16.IsSurrogate(r) {
-				low := rune(-1)
-				if j+6 < len(inner) && inner[j+1] == '\\' && inner[j+2] == 'u' {
-					low = hex4(inner[j+3:])
-				}
-				pair := utf16.DecodeRune(r, low)
-				if pair == utf8.RuneError {
-					return nil, end, fmt.Errorf(`escape \u%s at byte %d is half a character; the other half belongs beside it`, inner[j-3:j+1], i+1+j-4)
-				}
-				r = pair
-				j += 6
-			}
-			s.arena = utf8.AppendRune(s.arena, r)
-			continue
+		s.arena = append(s.arena, inner[:n]...)
+		inner, at = inner[n:], at+n
+		r, size := unescape(inner)
+		if r == utf8.RuneError && size == 6 && utf16.IsSurrogate(hex4(inner[2:])) {
+			return nil, end, fmt.Errorf("escape %s at byte %d is half a character; the other half belongs beside it", inner[:6], at+1)
 		}
-		s.arena = append(s.arena, c)
+		s.arena = utf8.AppendRune(s.arena, r)
+		inner, at = inner[size:], at+size
 	}
 	return s.arena[from:len(s.arena):len(s.arena)], end, nil
+}
+
+// unescape reads the escape that b begins with, a valid one, and tells how long it is. Half a
+// surrogate pair is utf8.RuneError.
+func unescape(b []byte) (rune, int) {
+	switch c := b[1]; c {
+	case 'b':
+		return '\b', 2
+	case 'f':
+		return '\f', 2
+	case 'n':
+		return '\n', 2
+	case 'r':
+		return '\r', 2
+	case 't':
+		return '\t', 2
+	case 'u':
+		r := hex4(b[2:])
+		if !utf16.IsSurrogate(r) {
+			return r, 6
+		}
+		if len(b) >= 12 && b[6] == '\\' && b[7] == 'u' {
+			if pair := utf16.DecodeRune(r, hex4(b[8:])); pair != utf8.RuneError {
+				return pair, 12
+			}
+		}
+		return utf8.RuneError, 6
+	default:
+		return rune(c), 2
+	}
 }
 
 // stringEnd finds the byte after the closing quote of the string that begins at i, and checks

@@ -53,7 +53,7 @@ var publishes = sync.Pool{New: func() any { return new(publish) }}
 
 // Scratch over these sizes is not kept: one huge batch should not stay in memory for ever.
 const (
-	keptEvents = 4096
+	keptEvents = 1 << 15
 	keptArena  = 1 << 20
 )
 
