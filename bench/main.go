@@ -50,8 +50,11 @@ func run(ctx context.Context, args []string) error {
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 		command, args = args[0], args[1:]
 	}
-	if command == "load" {
+	switch command {
+	case "load":
 		return load(ctx)
+	case "part":
+		return loadtest.Part(os.Stdin, os.Stdout)
 	}
 	root, err := repository()
 	if err != nil {
@@ -139,7 +142,11 @@ func load(ctx context.Context) error {
 	if err := json.NewDecoder(os.Stdin).Decode(&cfg); err != nil {
 		return err
 	}
-	r, err := loadtest.Run(ctx, cfg, loadtest.Options{})
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	r, err := loadtest.Run(ctx, cfg, loadtest.Options{Part: []string{self, "part"}})
 	if err != nil {
 		return err
 	}

@@ -180,3 +180,6 @@ func (r Reasons) byCount() []string {
 		return 1
 	})
 }
+
+// WriteHTML writes the report as one HTML file without outside requests.
+func (r *Report) WriteHTML(w io.Writer) error { return writeHTML(w, r) }

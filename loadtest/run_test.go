@@ -1,12 +1,51 @@
 package loadtest
 
 import (
+	"fmt"
+	"os"
 	"testing"
 
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m, goleak.IgnoreCurrent()) }
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "part" { // this binary, as a part of a run of its own
+		if err := Part(os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m, goleak.IgnoreCurrent())
+}
+
+// Spread over processes, a run finds the same: the parts share what was published and their
+// figures are one report.
+func TestProcessesMakeOneReport(t *testing.T) {
+	s := newFaultyServer(t)
+	s.deliver = func(subscriber, n int, frame string) []string {
+		if n == 50 {
+			return nil
+		}
+		return []string{frame}
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := quick(s.URL)
+	cfg.Processes, cfg.Threads = 3, 2
+	r, err := Run(t.Context(), cfg, Options{Part: []string{self, "part"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := (r.Publish.Published - 1) * 10; r.Streams.Events != want || r.Streams.Lost != 10 || r.Latency.Count != int64(want) || !r.OK() {
+		t.Errorf("%d delivered, %d in the histogram, %d lost, errors %v; want %d and 10 lost", r.Streams.Events, r.Latency.Count, r.Streams.Lost, r.Errors, want)
+	}
+	if r.Client.Processes != 4 || r.Client.Readers != 6 {
+		t.Errorf("%d processes, %d readers", r.Client.Processes, r.Client.Readers)
+	}
+}
 
 // A server that does all as it should gets a clean report.
 func TestCleanServerIsFoundClean(t *testing.T) {

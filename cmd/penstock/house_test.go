@@ -58,7 +58,6 @@ var doors = map[string][]string{
 	"github.com/coreos/go-systemd":       {"cmd/penstock"},
 	"github.com/HdrHistogram":            {"loadtest"},
 	"github.com/prometheus/procfs":       {"loadtest"},
-	"gonum.org/v1/plot":                  {"loadtest"},
 }
 
 // testLibraries may be used by any test, and by no code that is shipped.

@@ -58,6 +58,7 @@ type loadtestCmd struct {
 	TopicName   *string        `group:"connections" help:"What names of topics begin with; a number follows."`
 	Seed        *uint64        `group:"connections" help:"What chance begins with: the same seed, the same events."`
 
+	Report string   `group:"reporting" type:"path" placeholder:"FILE" help:"Write the report as one HTML file."`
 	JSON   string   `group:"reporting" name:"json" type:"path" placeholder:"FILE" help:"Write the report as JSON; - is standard output, without the table."`
 	FailIf []string `group:"reporting" sep:"none" placeholder:"CONDITION" help:"Exit with 3 when this holds, like 'p99>250ms' or 'lost>0'; repeatable."`
 	PID    *int     `group:"reporting" name:"pid" help:"The server's process, whose memory and CPU are reported; found by itself where it listens on loopback."`
@@ -92,7 +93,11 @@ func (c *loadtestCmd) Run(rc *runContext) error {
 		info, err := f.Stat()
 		terminal = err == nil && info.Mode()&os.ModeCharDevice != 0
 	}
-	r, err := loadtest.Run(rc.Ctx, cfg, loadtest.Options{Progress: rc.Stderr, Terminal: terminal})
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("loadtest: find this program: %w", err)
+	}
+	r, err := loadtest.Run(rc.Ctx, cfg, loadtest.Options{Progress: rc.Stderr, Terminal: terminal, Part: []string{self, "loadtest-part"}})
 	if _, ok := errors.AsType[*loadtest.UsageError](err); ok {
 		return usageError{err}
 	} else if err != nil {
@@ -103,6 +108,7 @@ func (c *loadtestCmd) Run(rc *runContext) error {
 	} else {
 		err = errors.Join(writeFile(c.JSON, r.WriteJSON), r.WriteText(rc.Stdout))
 	}
+	err = errors.Join(err, writeFile(c.Report, r.WriteHTML))
 	switch {
 	case err != nil:
 		return fmt.Errorf("loadtest: %w", err)
@@ -113,6 +119,12 @@ func (c *loadtestCmd) Run(rc *runContext) error {
 	}
 	return nil
 }
+
+// partCmd is a part of a load test that is spread over processes; loadtest starts it.
+type partCmd struct{}
+
+// Run does what the parent says on standard input.
+func (c *partCmd) Run(rc *runContext) error { return loadtest.Part(rc.Stdin, rc.Stdout) }
 
 // writeFile writes a file by w; no name, no file.
 func writeFile(name string, w func(io.Writer) error) error {

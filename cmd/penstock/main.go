@@ -23,6 +23,7 @@ type app struct {
 	Publish   publishCmd   `cmd:"" help:"Publish events from the command line, a file or a pipe to a server."`
 	Subscribe subscribeCmd `cmd:"" help:"Write a server's events, or any event stream, to standard output; come back and resume by itself."`
 	Loadtest  loadtestCmd  `cmd:"" help:"Hold thousands of streams of any SSE server, publish, and report what arrived, when, and what did not."`
+	Part      partCmd      `cmd:"" name:"loadtest-part" hidden:""`
 	Version   versionCmd   `cmd:"" help:"Print the version, the commit and the Go release it was built with."`
 	Health    healthCmd    `cmd:"" help:"Ask a running server whether it is well: exit code 0 or 1. Made for the health check of an image without a shell."`
 }
