@@ -145,7 +145,7 @@ func TestBridge(t *testing.T) {
 	if r.code != 0 {
 		t.Fatalf("%v", r)
 	}
-	r = enter(t, strings.NewReader(r.stdout), "publish", to.URL, "news", "--format", "ndjson")
+	r = enter(t, strings.NewReader(r.stdout), "publish", to.URL, "news")
 	want := `{"topic":"news","data":"x"}` + "\n" + `{"topic":"news","event":"trade","data":"{\"x\": 1}\n2"}` + "\n" + `{"topic":"news","data":""}`
 	if got := strings.Join(p.lines, "\n"); r.code != 0 || got != want {
 		t.Errorf("%v\npublished\n%s\nwant\n%s", r, got, want)
@@ -232,7 +232,7 @@ func TestPublishAndSubscribeUsage(t *testing.T) {
 		{"publish localhost:8080 t", "did you mean http://localhost:8080?"},
 		{"publish ftp://x t", "it takes http://host:port"},
 		{"publish http://x?a=b t", "has no query"},
-		{"publish http://x", "no topic"},
+		{"publish http://x -f lines", "no topic"},
 		{"publish http://x -f ndjson -d x", "no topic"},
 		{"publish http://x t --format=xml", "lines"},
 		{"publish http://x t --rate=fast", "30/m"},
@@ -242,6 +242,7 @@ func TestPublishAndSubscribeUsage(t *testing.T) {
 		{"publish http://x t --replay --time-field=t --speed=0", "above 0"},
 		{"publish http://x t --speed=5", "--replay"},
 		{"publish http://x t -d x --rate=1", "one event"},
+		{"publish http://x t --columns=a,b", "csv"},
 		{"publish http://x t --header=x", "NAME:VALUE"},
 		{"publish http://x t --token-file=/does/not/exist", "/does/not/exist"},
 		{"subscribe", "<url>"},

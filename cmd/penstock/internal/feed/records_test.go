@@ -90,6 +90,13 @@ func TestReaderTakesEachFormat(t *testing.T) {
 				`error: line 3: no field "at" for the time`}},
 		{"any ndjson", ReaderOptions{Format: NDJSON, TopicField: "sym"}, `{"sym":"A","price":1.50}`, []string{
 			`1 A: {"sym":"A","price":1.50}`}},
+		{"auto, from subscribe", ReaderOptions{Format: Auto, Topic: "t"}, "\n" + `{"event":"e","data":"x","id":"5","time":"2026-01-02T03:04:05.000000Z"}` + "\nnonsense\n", []string{
+			"2 t e: x",
+			`error: line 3: "nonsense" is no JSON object`}},
+		{"auto, any object", ReaderOptions{Format: Auto, Topic: "t"}, `{"data":"x","time":1,"price":2}` + "\n" + `{"event":"e","data":"x","time":"now"}` + "\n", []string{
+			`1 t: {"data":"x","time":1,"price":2}`,
+			`2 t: {"event":"e","data":"x","time":"now"}`}},
+		{"auto, text", ReaderOptions{Format: Auto, Topic: "t"}, "one\n", []string{"1 t: one"}},
 		{"csv", ReaderOptions{Format: CSV, Topic: "trades", TopicField: "sym", TimeField: "t"},
 			"\ufefft,sym,price,note\n1600000000,A,1.50,\"say \"\"hi\"\"\nthere\"\n1600000001,B,007,\n1600000002,C\n1600000003,D,-3e5,<b>\nx,E,1,\n", []string{
 				`2 trades.A 2020-09-13T12:26:40Z: {"t":1600000000,"sym":"A","price":1.50,"note":"say \"hi\"\nthere"}`,
@@ -98,9 +105,13 @@ func TestReaderTakesEachFormat(t *testing.T) {
 				`6 trades.D 2020-09-13T12:26:43Z: {"t":1600000003,"sym":"D","price":-3e5,"note":"<b>"}`,
 				`error: line 7: column "t": time "x": it takes a number of seconds, milliseconds or microseconds since 1970, or RFC 3339: 2026-01-02T15:04:05Z`}},
 		{"csv, one column is the data", ReaderOptions{Format: CSV, Topic: "t", DataField: "d"}, "d,e\nx,1\n", []string{"2 t: x"}},
-		{"csv without a header", ReaderOptions{Format: CSV, Topic: "t"}, "", []string{"error: no header; CSV begins with the names of its columns"}},
+		{"csv without a header", ReaderOptions{Format: CSV, Topic: "t"}, "", []string{"error: no header; CSV begins with the names of its columns, or --columns gives them"}},
+		{"csv with columns", ReaderOptions{Format: CSV, Topic: "t", Columns: []string{"a", "b"}}, "1,x\n2\n3,y\n", []string{
+			`1 t: {"a":1,"b":"x"}`,
+			"error: line 2: wrong number of fields",
+			`3 t: {"a":3,"b":"y"}`}},
 		{"csv with a column twice", ReaderOptions{Format: CSV, Topic: "t"}, "a,a\n", []string{`error: header: column 2 is "a"; each column has a name of its own`}},
-		{"csv without the column", ReaderOptions{Format: CSV, Topic: "t", TimeField: "when"}, "a,b\n1,2\n", []string{`error: header: no column "when" among "a", "b"`}},
+		{"csv without the column", ReaderOptions{Format: CSV, Topic: "t", TimeField: "when"}, "a,b\n1,2\n", []string{`error: header: no column "when" among "a", "b"; where there is no header --columns gives the names`}},
 		{"whole", ReaderOptions{Format: Whole, Topic: "t"}, "a\nb\n", []string{"1 t: a\nb\n"}},
 		{"whole and empty", ReaderOptions{Format: Whole, Topic: "t"}, "", []string{"1 t: "}},
 		{"no topic", ReaderOptions{Format: NDJSON}, `{"data":1}`, []string{"error: line 1: no topic; name one behind the URL, or the field that has it with --topic-field"}},
