@@ -40,7 +40,7 @@ func bodyKind(contentType []byte, hasTopic bool) bodyType {
 
 // body returns the body without its content coding, and refuses one that is too large, however
 // small it was packed.
-func (a *API) body(req *fasthttp.Request, r *request, kind bodyType) ([]byte, *failure) {
+func (a *API) body(p *publish, req *fasthttp.Request, r *request, kind bodyType) ([]byte, *failure) {
 	most, flag := a.o.MaxBatchSize, "--max-batch-size"
 	if kind == dataBody && a.o.MaxEventSize < most {
 		most, flag = a.o.MaxEventSize, "--max-event-size"
@@ -52,6 +52,9 @@ func (a *API) body(req *fasthttp.Request, r *request, kind bodyType) ([]byte, *f
 	switch coding := r.headers.coding; {
 	case coding == nil, foldEqual(coding, "identity"):
 	case foldEqual(coding, "gzip"), foldEqual(coding, "x-gzip"):
+		if !a.mayUnpack(p, min(int64(most), int64(len(body))*mostRatio)) {
+			return nil, a.unavailable("too many packed bodies in hand; nothing was published, try again")
+		}
 		var err error
 		body, err = req.BodyGunzipWithLimit(most)
 		if errors.Is(err, fasthttp.ErrBodyTooLarge) {
@@ -67,6 +70,24 @@ func (a *API) body(req *fasthttp.Request, r *request, kind bodyType) ([]byte, *f
 		return nil, tooLarge(itoa(len(body)))
 	}
 	return body, nil
+}
+
+const (
+	// mostRatio is how much deflate may grow by (RFC 1951): 258 bytes for two bits.
+	mostRatio = 1032
+	// mostUnpacked is how many largest batches packed bodies may grow to, all together: accept
+	// bounds the bodies in hand only as they were sent.
+	mostUnpacked = 16
+)
+
+// mayUnpack reserves memory for a packed body until p is released; false when there is none.
+func (a *API) mayUnpack(p *publish, n int64) bool {
+	if a.unpacked.Add(n) > int64(a.o.MaxBatchSize)*mostUnpacked {
+		a.unpacked.Add(-n)
+		return false
+	}
+	p.unpacked = n
+	return true
 }
 
 // readData makes the body the data of an event for each topic.

@@ -18,6 +18,12 @@ type origin struct {
 	any    bool   // one or more labels stand before host
 }
 
+// CheckOrigin tells what is wrong with an origin that --cors-origin names. Any goroutine.
+func CheckOrigin(text string) error {
+	_, err := parseOrigin(text)
+	return err
+}
+
 // parseOrigin reads an origin as --cors-origin takes it.
 func parseOrigin(text string) (origin, error) {
 	bad := func(what string) (origin, error) {
@@ -155,11 +161,10 @@ func (a *API) options(resp *fasthttp.Response, r *request) {
 	resp.SetStatusCode(fasthttp.StatusNoContent)
 	methods := routes[r.at].methods
 	resp.Header.Set(fasthttp.HeaderAllow, methods)
+	r.share(resp)
 	if len(r.header.Peek(fasthttp.HeaderAccessControlRequestMethod)) == 0 {
-		r.share(resp)
 		return
 	}
-	r.share(resp)
 	resp.Header.Set(fasthttp.HeaderAccessControlAllowMethods, methods)
 	resp.Header.Set(fasthttp.HeaderAccessControlAllowHeaders, "Authorization, Content-Type, Last-Event-ID, Cache-Control, Idempotency-Key")
 	resp.Header.Set(fasthttp.HeaderAccessControlMaxAge, "7200")

@@ -68,7 +68,6 @@ func (a *API) fail(resp *fasthttp.Response, r *request, f *failure) {
 		resp.Header.Set("Retry-After", strconv.Itoa(f.retryAfter))
 	}
 	r.share(resp)
-	a.count.response(f.status)
 }
 
 // publishFailure turns what the sequencer or the policy said into an answer.
@@ -109,6 +108,7 @@ func (a *API) appendAnswer(dst []byte, r *request, fill func(*fasthttp.Response)
 	resp := fasthttp.AcquireResponse()
 	defer fasthttp.ReleaseResponse(resp)
 	fill(resp)
+	a.count.response(resp.StatusCode())
 	resp.Header.SetConnectionClose()
 	if resp.Header.ContentLength() == 0 {
 		resp.Header.SetContentLength(len(resp.Body()))

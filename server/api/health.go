@@ -16,7 +16,6 @@ func text(resp *fasthttp.Response, status int, line string) {
 // do so because it drains.
 func (a *API) healthz(resp *fasthttp.Response, _ *request) *failure {
 	text(resp, fasthttp.StatusOK, "ok")
-	a.count.response(fasthttp.StatusOK)
 	return nil
 }
 
@@ -26,6 +25,5 @@ func (a *API) readyz(resp *fasthttp.Response, _ *request) *failure {
 		return a.unavailable("draining")
 	}
 	text(resp, fasthttp.StatusOK, "ok")
-	a.count.response(fasthttp.StatusOK)
 	return nil
 }

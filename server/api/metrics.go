@@ -333,6 +333,5 @@ func (a *API) metrics(resp *fasthttp.Response, r *request) *failure {
 	writeProcess(w)
 	resp.Header.SetContentType("text/plain; version=0.0.4; charset=utf-8")
 	resp.Header.SetCanonical(hCacheControl, vNoStore)
-	a.count.response(fasthttp.StatusOK)
 	return nil
 }

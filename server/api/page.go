@@ -71,12 +71,10 @@ func (a *API) page(resp *fasthttp.Response, r *request) *failure {
 	}
 	if sameTag(r.header.PeekAll(fasthttp.HeaderIfNoneMatch), p.etag) {
 		resp.SetStatusCode(fasthttp.StatusNotModified)
-		a.count.response(fasthttp.StatusNotModified)
 		return nil
 	}
 	h.SetContentType("text/html; charset=utf-8")
 	resp.SetBodyRaw(p.body)
-	a.count.response(fasthttp.StatusOK)
 	return nil
 }
 

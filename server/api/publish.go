@@ -33,7 +33,8 @@ type publish struct {
 	arena []byte // data and names that had to be unescaped
 	size  int    // bytes of the batch's data, a little for each event included
 
-	answer []byte
+	answer   []byte
+	unpacked int64 // reserved of house.unpacked
 
 	allowed names // topics that a line has named, and that who may publish to
 	kinds   names // event types that a line has named
@@ -57,14 +58,17 @@ const (
 	keptArena  = 1 << 20
 )
 
-func (p *publish) release() {
+func (a *API) release(p *publish) {
+	if p.unpacked > 0 {
+		a.unpacked.Add(-p.unpacked)
+	}
 	if cap(p.batch) > keptEvents || cap(p.ids) > keptEvents || cap(p.arena) > keptArena || cap(p.topics) > keptEvents {
 		return
 	}
 	clear(p.topics)
 	clear(p.batch) // nothing in the pool keeps a body alive
 	p.topics, p.batch, p.ids, p.arena = p.topics[:0], p.batch[:0], p.ids[:0], p.arena[:0]
-	p.who, p.fields, p.size = auth.Publisher{}, fields{}, 0
+	p.who, p.fields, p.size, p.unpacked = auth.Publisher{}, fields{}, 0, 0
 	p.allowed.forget()
 	p.kinds.forget()
 	publishes.Put(p)
@@ -73,7 +77,7 @@ func (p *publish) release() {
 // publish answers POST /publish.
 func (a *API) publish(ctx *fasthttp.RequestCtx, r *request) *failure {
 	p := publishes.Get().(*publish)
-	defer p.release()
+	defer a.release(p)
 	return a.publishWith(p, ctx, r)
 }
 
@@ -85,7 +89,7 @@ func (a *API) publishWith(p *publish, ctx *fasthttp.RequestCtx, r *request) *fai
 		return f
 	}
 	kind := bodyKind(r.header.ContentType(), len(p.topics) > 0)
-	body, f := a.body(&ctx.Request, r, kind)
+	body, f := a.body(p, &ctx.Request, r, kind)
 	if f != nil {
 		return f
 	}
@@ -113,7 +117,6 @@ func (a *API) publishWith(p *publish, ctx *fasthttp.RequestCtx, r *request) *fai
 	p.answer = p.appendAnswer(p.answer[:0], kind)
 	ctx.Response.Header.SetContentTypeBytes(typeJSON)
 	ctx.Response.SetBody(p.answer)
-	a.count.response(fasthttp.StatusOK)
 	return nil
 }
 

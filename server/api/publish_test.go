@@ -9,8 +9,10 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"penstock/server/auth"
+	"penstock/server/topic"
 )
 
 func packed(s string) string {
@@ -271,6 +273,65 @@ func TestPublishWhileDrainingIsA503(t *testing.T) {
 		if an.header["Retry-After"] == "" {
 			t.Errorf("%q: no Retry-After", request)
 		}
+	}
+}
+
+// A publisher that outruns a shard hears 503 after its wait, and nothing was published.
+func TestPublishersThatOutrunTheShardsGet503(t *testing.T) {
+	a := startOn(t, topic.Options{RingSize: 1 << 20, MaxEventSize: 64 << 10, PublishWait: time.Millisecond})
+	a.o.Sequencer.Follow(func() {}) // a shard that never reads
+	request := withBody("POST /publish/a", strings.Repeat("x", 20<<10))
+	published := uint64(0)
+	for range 100 {
+		an := long(t, a, request)
+		if an.status == 200 {
+			published++
+			continue
+		}
+		an.want(t, "a publish too many", 503, "nothing was published")
+		if an.header["Retry-After"] == "" {
+			t.Errorf("no Retry-After: %v", an.header)
+		}
+		if n := a.o.Sequencer.Stats().Events; n != published {
+			t.Errorf("%d events published, %d were answered", n, published)
+		}
+		return
+	}
+	t.Error("a hundred publishes, and no shard read one")
+}
+
+// When no topic can be forgotten for a new one, the publisher hears that it may try later.
+func TestOneTopicTooManyIsA503(t *testing.T) {
+	a := startOn(t, topic.Options{RingSize: 1 << 20, MaxEventSize: 64 << 10, MaxTopics: 1})
+	an := long(t, a, withBody("POST /publish/a", "x"))
+	an.want(t, "the first topic", 200)
+	for _, request := range []string{withBody("POST /publish/b", "x"), withBody("POST /publish", "{\"topic\":\"a\",\"data\":1}\n{\"topic\":\"b\",\"data\":1}", ndjson)} {
+		an = long(t, a, request)
+		an.want(t, "the second topic", 503, "topics")
+		if an.header["Retry-After"] == "" {
+			t.Errorf("no Retry-After: %v", an.header)
+		}
+	}
+}
+
+// Packed bodies in hand are bounded by what they may grow to.
+func TestPackedBodiesAreBoundedTogether(t *testing.T) {
+	a := start(t)
+	request := withBody("POST /publish/a", packed("x"), gzipd)
+	a.unpacked.Store(int64(a.o.MaxBatchSize) * mostUnpacked)
+	an := long(t, a, request)
+	an.want(t, "no room to unpack", 503, "packed")
+	an = long(t, a, withBody("POST /publish/a", "x"))
+	an.want(t, "one that is not packed", 200)
+	a.unpacked.Store(0)
+	for range 3 {
+		an = long(t, a, request)
+		an.want(t, "room again", 200)
+	}
+	an = long(t, a, withBody("POST /publish/a", "x", gzipd))
+	an.want(t, "a bad one", 400)
+	if n := a.unpacked.Load(); n != 0 {
+		t.Errorf("%d bytes stay reserved", n)
 	}
 }
 

@@ -59,6 +59,7 @@ type house struct {
 	front    page
 	count    counters
 	rates    rates
+	unpacked atomic.Int64 // bytes that packed bodies in hand may grow to
 	busy     busy
 	draining atomic.Bool
 }
@@ -291,6 +292,9 @@ func (a *API) Serve(ctx *fasthttp.RequestCtx) {
 	}
 	if f != nil {
 		a.fail(&ctx.Response, &r, f)
+	}
+	if !ctx.Hijacked() {
+		a.count.response(ctx.Response.StatusCode())
 	}
 }
 

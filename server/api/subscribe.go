@@ -232,7 +232,6 @@ func (a *API) streamHeaders(resp *fasthttp.Response, r *request) {
 			h.Del(fasthttp.HeaderTransferEncoding) // fasthttp would say "identity"
 		}
 	}
-	a.count.response(fasthttp.StatusOK)
 }
 
 // comeBack tells an EventSource to wait, in the only way that it understands: after a 429 or 503

@@ -131,6 +131,5 @@ func (a *API) answerJSON(resp *fasthttp.Response, v any) *failure {
 	resp.Header.SetContentTypeBytes(typeJSON)
 	resp.Header.SetCanonical(hCacheControl, vNoStore)
 	resp.SetBodyRaw(append(body, '\n'))
-	a.count.response(fasthttp.StatusOK)
 	return nil
 }
