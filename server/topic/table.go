@@ -59,8 +59,9 @@ const _ = uint(176 - unsafe.Sizeof(Topic{}))
 // publishers is the counter of those who publish.
 const publishers = 0
 
-// dead is the counter of a topic that nobody may acquire any more.
-const dead = math.MinInt32
+// dead is the counter of a topic that nobody may acquire any more: far from both ends, so that
+// a Release too many is found out.
+const dead = math.MinInt32 / 2
 
 // Name returns the topic's name. Any goroutine.
 func (t *Topic) Name() string { return t.name }
