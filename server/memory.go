@@ -6,11 +6,13 @@ package server
 // GOGC=100 the heap may grow to twice what is alive before a collection, and 256 MiB of ring would
 // let another 256 MiB of garbage lie about. What garbage there may be should follow from the part
 // of the heap that a collection costs something for: the part beside the ring. So after each
-// collection the percentage is set anew, such that until the next one at most
+// collection the percentage is set anew, such that until the next one may be allocated
 //
-//	max(32 MiB, what is alive beside the ring, but no more than a quarter of the ring and 16 MiB)
+//	as much as is alive beside the ring, and 32 MiB at least,
+//	but no more than a quarter of the ring and 8 MiB, or a quarter of what is beside it.
 //
-// is allocated. With a full ring of 256 MiB that is between 32 and 80 MiB, not 256.
+// With a full ring of 256 MiB that is between 32 and 72 MiB, not 256. The last line is for many
+// streams beside a small ring: their heap is walked, and not for every few MiB.
 //
 // Runs on the runtime's cleanup goroutines, a moment after each collection; touches no lock.
 
@@ -22,21 +24,19 @@ import (
 	"sync/atomic"
 )
 
-const (
-	garbageLeast = 32 << 20
-	// percentMost bounds the percentage for a small heap: the runtime's least heap is 4 MiB x GOGC/100.
-	percentMost = 800
-)
+// percentMost bounds the percentage for a small heap: the runtime's least heap is 4 MiB x GOGC/100.
+const percentMost = 800
 
 // garbageAllowed is how many bytes may be allocated between two collections, for a heap of live
 // bytes of which the ring has some.
 func garbageAllowed(live, ring int64) int64 {
-	return max(garbageLeast, min(live-ring, ring/4+16<<20))
+	beside := max(0, live-ring)
+	return max(beside/4, min(max(beside, 32<<20), ring/4+8<<20))
 }
 
 // collectorPercent is what GOGC has to be for that.
 func collectorPercent(live, ring int64) int {
-	return int(min(percentMost, garbageAllowed(live, ring)*100/max(live, 1)))
+	return int(min(percentMost, max(1, garbageAllowed(live, ring)*100/max(live, 1))))
 }
 
 // PaceCollector makes the collector's pace fit the server's ring until stop is called. It changes
