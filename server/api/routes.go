@@ -375,7 +375,11 @@ func (a *API) judge(r *request) *failure {
 	rt := &routes[r.at]
 	if r.at == atNothing || rt.main && a.admin || rt.look && !a.maylook(r) {
 		r.at = atNothing
-		return failf(fasthttp.StatusNotFound, "no such path: %s; there is /events and /publish, each with /{topic} behind it or ?topic=, and /healthz, /readyz and /", quote(path))
+		there := "/events and /publish, each with /{topic} behind it or ?topic=, and /healthz, /readyz and /"
+		if a.admin {
+			there = "/topics, /topics/{topic}, /streams, /stats, /metrics, /healthz, /readyz and /"
+		}
+		return failf(fasthttp.StatusNotFound, "no such path: %s; there is %s", quote(path), there)
 	}
 	if !rt.takes(h) {
 		f := failf(fasthttp.StatusMethodNotAllowed, "method %s: this path takes %s", quote(h.Method()), rt.methods)
