@@ -60,10 +60,26 @@ func TestHelpSaysWhatItAlwaysSaid(t *testing.T) {
 				t.Fatalf("%v; make golden writes it", err)
 			}
 			if r.stdout != string(want) {
-				t.Errorf("%s --help is not %s any more; make golden writes it anew. It says:\n%s", command, path, r.stdout)
+				line, got, was := firstDifference(r.stdout, string(want))
+				t.Errorf("%s --help is not %s any more (make golden writes it anew): line %d is\n%s\nand was\n%s", command, path, line, got, was)
 			}
 		})
 	}
+}
+
+// firstDifference finds the first line in which two texts differ.
+func firstDifference(got, want string) (line int, inGot, inWant string) {
+	g, w := strings.Split(got, "\n"), strings.Split(want, "\n")
+	for line < len(g) && line < len(w) && g[line] == w[line] {
+		line++
+	}
+	at := func(lines []string) string {
+		if line < len(lines) {
+			return lines[line]
+		}
+		return "(no more)"
+	}
+	return line + 1, at(g), at(w)
 }
 
 // Each setting has its group, its default and its environment variable in serve --help.
