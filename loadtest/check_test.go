@@ -3,10 +3,7 @@ package loadtest
 import (
 	"math/rand/v2"
 	"testing"
-	"unsafe"
 )
-
-const _ = uint(16 - unsafe.Sizeof(lane{})) // budget: watchlists have fifty a subscriber
 
 // A naive judge that keeps every number agrees, on anything that happens within 64 numbers.
 func TestJudgeAgreesWithOneThatKeepsAll(t *testing.T) {

@@ -183,7 +183,7 @@ func (r *reader) rest(phase uint32) time.Duration {
 	if len(r.wake) > 0 {
 		until = min(until, r.wake[0].at)
 	}
-	if len(r.slow) > 0 && phase == phaseMeasure {
+	if len(r.slow) > 0 && phase == phaseMeasure && r.plan.cfg.SlowRate > 0 {
 		until = min(until, r.slowAt)
 	}
 	if r.waiting > 0 && r.pending < r.mayPend() {

@@ -15,6 +15,7 @@ import (
 
 // Each way a server can fail to be an event stream has a reason of its own, counted for each stream.
 func TestWhatIsNoStreamIsNamed(t *testing.T) {
+	t.Parallel()
 	answer := func(text string) func(net.Conn) {
 		return func(c net.Conn) { io.WriteString(c, text) }
 	}
@@ -33,6 +34,7 @@ func TestWhatIsNoStreamIsNamed(t *testing.T) {
 		"is cut":          {answer("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"), "without the last chunk"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
 				t.Fatal(err)
@@ -67,6 +69,7 @@ func TestWhatIsNoStreamIsNamed(t *testing.T) {
 }
 
 func TestUnreachableServerIsNamed(t *testing.T) {
+	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -81,6 +84,7 @@ func TestUnreachableServerIsNamed(t *testing.T) {
 
 // A head that comes byte by byte is the same head.
 func TestAnswerInPieces(t *testing.T) {
+	t.Parallel()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, _, err := w.(http.Hijacker).Hijack()
 		if err != nil {
@@ -106,6 +110,7 @@ func TestAnswerInPieces(t *testing.T) {
 
 // A refused publish uses no number: nobody counts it as lost.
 func TestRefusedPublishesAreNotLost(t *testing.T) {
+	t.Parallel()
 	s := newFaultyServer(t)
 	n := 0
 	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -127,6 +132,7 @@ func TestRefusedPublishesAreNotLost(t *testing.T) {
 
 // A connection that breaks before its answer leaves a number of unknown fate: not lost, whether it was published or not.
 func TestUnknownFateIsNotLost(t *testing.T) {
+	t.Parallel()
 	s := newFaultyServer(t)
 	n := 0
 	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -182,6 +188,7 @@ func TestWrongSettingsAreNamed(t *testing.T) {
 
 // An interrupted run reports what it found by then.
 func TestInterruptedRunReports(t *testing.T) {
+	t.Parallel()
 	s := newFaultyServer(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

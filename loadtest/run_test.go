@@ -22,6 +22,7 @@ func TestMain(m *testing.M) {
 // Spread over processes, a run finds the same: the parts share what was published and their
 // figures are one report.
 func TestProcessesMakeOneReport(t *testing.T) {
+	t.Parallel()
 	s := newFaultyServer(t)
 	s.deliver = func(subscriber, n int, frame string) []string {
 		if n == 50 {
@@ -49,6 +50,7 @@ func TestProcessesMakeOneReport(t *testing.T) {
 
 // A server that does all as it should gets a clean report.
 func TestCleanServerIsFoundClean(t *testing.T) {
+	t.Parallel()
 	s := newFaultyServer(t)
 	r := mustRun(t, quick(s.URL))
 	if !r.OK() || r.Streams.missing() != 0 || r.Streams.Doubled != 0 || r.Streams.Reordered != 0 || r.Streams.Torn != 0 || r.Streams.IDsBack != 0 {

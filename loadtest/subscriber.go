@@ -333,7 +333,11 @@ func (r *reader) block(d *encode.Decoded) {
 		if late < 0 {
 			r.tally.Early++
 		}
-		record(r.latency, late)
+		// What a subscriber missed while it was away, or is slow to read, is not late: the time of a
+		// resume is measured apart.
+		if !s.behind && !s.slow {
+			record(r.latency, late)
+		}
 	}
 	if j.missing > 0 || j.reordered || j.emptyGap {
 		r.unusual(st.lane, st.seq, j)

@@ -12,6 +12,7 @@ import (
 
 // Each fault is made once in a hundred events at every third subscriber, at a place of its own.
 func TestEveryFaultIsCountedExactly(t *testing.T) {
+	t.Parallel()
 	faults := map[string]struct {
 		deliver func(n int, frame string) []string
 		want    func(each uint64) Tally
@@ -98,6 +99,7 @@ func gapBlock(after, before int, topic string) string {
 
 // Two neighbours that change places are one event out of order, and none lost.
 func TestReorderedIsNotLost(t *testing.T) {
+	t.Parallel()
 	s := newFaultyServer(t)
 	held := map[int]string{}
 	s.deliver = func(subscriber, n int, frame string) []string { // one publisher: calls are in turn
@@ -160,6 +162,7 @@ func TestDelayIsMeasured(t *testing.T) {
 
 // What never comes at the end is lost too, and the run does not wait for ever.
 func TestLostAtTheEndIsCounted(t *testing.T) {
+	t.Parallel()
 	s := newFaultyServer(t)
 	s.deliver = func(subscriber, n int, frame string) []string {
 		if n > 100 {
