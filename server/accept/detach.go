@@ -1,13 +1,14 @@
 package accept
 
 // Where the long way ends: netpoll and fasthttp let go of the socket, for a shard or for the
-// accept thread, or netpoll closes it.
+// accept thread, or it is closed.
 //
-// The order: Detach is called inside onRequest, so that it takes effect when onRequest has
-// returned, on the same goroutine, whatever netpoll's poller sees meanwhile. netpoll takes the
-// descriptor out of its epoll set and runs the close callbacks, the newest first. Ours is the
-// newest. After it nothing of netpoll's touches the descriptor, which was marked as detached;
-// and fasthttp has returned from ServeConn before.
+// The order: fasthttp has returned from ServeConn before. Detach is called where no close
+// callback can run meanwhile: inside onRequest, whose goroutine runs them when it has returned,
+// whatever netpoll's poller sees; or while onRequest is not set yet, when Detach itself runs them
+// and nobody else does. netpoll takes the descriptor out of its epoll set and runs the close
+// callbacks, the newest first. Ours is the newest. After it nothing of netpoll's touches the
+// descriptor, which is marked as detached.
 
 import (
 	"net"
@@ -20,13 +21,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// leaving is what closed does with a socket.
+// leaving is where a socket goes.
 type leaving uint8
 
 const (
-	staying  leaving = iota // netpoll closes it
-	toShard                 // it becomes a stream
-	toLinger                // the accept thread has it again
+	staying      leaving = iota // it does not; or netpoll closes it
+	toShard                     // it becomes a stream
+	toLinger                    // the accept thread has it again
+	toClose                     // it is closed
+	closedBefore                // it was
 )
 
 // Stream makes a stream of the request's connection: once Handler.Serve has returned, the socket
@@ -48,23 +51,30 @@ func noop(net.Conn) {}
 // Remote is the address of the client whose request it is. Handler.Serve calls it.
 func Remote(ctx *fasthttp.RequestCtx) netip.AddrPort { return ctx.Conn().(*long).remote }
 
-// detach ends the connection for netpoll, once onRequest returns. What came and was not read is
-// forgotten.
-func (l *long) detach(to leaving) {
+// leave ends the connection on the long way. What came and was not read is forgotten.
+func (l *long) leave(to leaving) {
+	if l.leaving != staying {
+		return // attach has failed
+	}
 	l.leaving = to
+	if !l.attached.Load() {
+		l.away()
+		return
+	}
 	l.np.Reader().Skip(l.np.Reader().Len())
 	l.np.Reader().Release()
 	l.np.(interface{ Detach() error }).Detach()
 }
 
-// linger ends our side of the connection and leaves the rest to the accept thread.
-func (l *long) linger() {
-	shut(l.fd, unix.SHUT_WR)
-	l.detach(toLinger)
-}
-
 // closed is netpoll's close callback. It runs once, and no onRequest with or after it.
 func (l *long) closed(netpoll.Connection) error {
+	l.away()
+	return nil
+}
+
+// away hands the socket over to whom it leaves for. netpoll has nothing of it any more, or is
+// about to close it.
+func (l *long) away() {
 	l.mu.Lock()
 	was := l.phase
 	l.phase = gone
@@ -75,6 +85,7 @@ func (l *long) closed(netpoll.Connection) error {
 	l.held = nil
 	switch l.leaving {
 	case toShard:
+		drop(l.fd, takeMost)
 		if err := a.o.Shards.Join(int(l.fd), l.sub); err == nil {
 			a.count.longStreams.Add(1)
 			a.count.open.Add(-1)
@@ -87,9 +98,14 @@ func (l *long) closed(netpoll.Connection) error {
 	case toLinger:
 		shut(l.fd, unix.SHUT_WR)
 		if !a.mail.leave(func(m *mail) { m.linger = append(m.linger, l.fd) }) {
-			a.close(l.fd)
+			a.gone(l.fd)
 		}
+	case toClose:
+		a.gone(l.fd)
+	case closedBefore:
+		a.count.open.Add(-1)
 	case staying:
+		// netpoll closes it next.
 		if was == partial && half {
 			a.count.badHeads.Add(1)
 			send(l.fd, a.o.Handler.Error(nil, halfHead.status, halfHead.text))
@@ -97,5 +113,4 @@ func (l *long) closed(netpoll.Connection) error {
 		a.count.open.Add(-1)
 	}
 	a.longs.remove(l)
-	return nil
 }

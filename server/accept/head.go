@@ -86,7 +86,7 @@ func (s *scan) early(p []byte) *refusal {
 		return nil
 	}
 	if !token[p[0]] {
-		return bad("byte %#02x where a method begins; this port speaks HTTP/1.1 without TLS", p[0])
+		return badMethod(p[0])
 	}
 	if s.first == 0 {
 		if len(p) > lineMost {
@@ -171,7 +171,7 @@ func (h *head) requestLine(line []byte) *refusal {
 	h.method = line[:i]
 	for _, c := range h.method {
 		if !token[c] {
-			return bad("byte %#02x in the method", c)
+			return badMethod(c)
 		}
 	}
 	line = line[i+1:]
@@ -199,6 +199,10 @@ func (h *head) requestLine(line []byte) *refusal {
 		return bad("request line without a version at its end; want METHOD target HTTP/1.1, with single spaces")
 	}
 	return nil
+}
+
+func badMethod(c byte) *refusal {
+	return bad("byte %#02x in the method; this port speaks HTTP/1.1 without TLS", c)
 }
 
 func badName(line []byte, at, start int) *refusal {

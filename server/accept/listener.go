@@ -332,7 +332,7 @@ func (a *Acceptor) look(fd int32, remote netip.AddrPort, at int32, ended bool) {
 	if no == nil && size == 0 {
 		switch {
 		case n == len(a.buf):
-			a.goLong(fd, remote, at)
+			a.goLong(fd, remote, at, 0)
 			return
 		case !ended:
 			a.await(fd, remote, at)
@@ -350,10 +350,10 @@ func (a *Acceptor) look(fd int32, remote netip.AddrPort, at int32, ended bool) {
 	}
 	full := a.o.MaxConnections > 0 && a.total() > a.o.MaxConnections && a.o.Handler.Room(a.head.path()) != Health
 	if !full && !a.head.plain() {
-		a.goLong(fd, remote, at)
+		a.goLong(fd, remote, at, n)
 		return
 	}
-	a.goShort(fd, remote, at, a.buf[:size], full)
+	a.goShort(fd, remote, at, n, full)
 }
 
 // await gives a socket without a whole head its place and its time, if it has none.
@@ -403,9 +403,14 @@ func (a *Acceptor) leave(fd, at int32) {
 	a.close(fd)
 }
 
-func (a *Acceptor) close(fd int32) {
+// gone closes a socket. Any goroutine.
+func (a *Acceptor) gone(fd int32) {
 	closeSocket(fd)
 	a.count.open.Add(-1)
+}
+
+func (a *Acceptor) close(fd int32) {
+	a.gone(fd)
 	if a.resumeAt != 0 {
 		a.resumeAt = a.now // there is a descriptor again
 	}
@@ -450,7 +455,7 @@ func (a *Acceptor) over() bool {
 	if a.closeAt == 0 {
 		return false
 	}
-	// A handler that does not return within a second of force keeps its descriptor, not us.
+	// A handler that does not return soon after force keeps its descriptor, not us.
 	return a.longs.len() == 0 && a.places.lingering.size == 0 && a.mail.empty() || a.forced && a.now >= a.closeAt
 }
 
@@ -463,7 +468,7 @@ func (m *mail) empty() bool {
 // force ends what has not ended in time.
 func (a *Acceptor) force() {
 	a.forced = true
-	a.closeAt = a.now + int64(time.Second)
+	a.closeAt = a.now + int64(min(a.o.CloseTimeout, time.Second))
 	for at := a.places.lingering.oldest; at != nowhere; at = a.places.lingering.oldest {
 		a.leave(a.places.all[at].fd, at)
 	}

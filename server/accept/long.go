@@ -1,21 +1,26 @@
 package accept
 
-// The long way: netpoll reads a connection, fasthttp parses and answers its requests.
+// The long way: fasthttp parses and answers requests, netpoll waits for them.
 //
-// A goroutine of netpoll's pool comes with bytes (onRequest) and goes when the whole requests
-// among them are answered. What is left then, part of a head, is held in memory of our own:
-// netpoll would call for ever while its buffer has bytes. fasthttp's ServeConn is called for one
-// request at a time, with that request's bytes and no others (wire.go), so that it has nothing to
-// wait for, and nothing to misunderstand, between two requests.
+// fasthttp's ServeConn is called for one request at a time, when its head is whole, with that
+// request's bytes and no others (wire.go): it has nothing to wait for, and nothing to
+// misunderstand, between two requests. A first request whose head is whole is read from the
+// socket by a goroutine of its own; many connections have no second one, and most of these never
+// meet netpoll. netpoll gets a connection once there is something to wait for: the rest of a head
+// or of a body, or the next request (attach). From then on a goroutine of netpoll's pool comes
+// with bytes (onRequest) and goes when the whole requests among them are answered. What is left
+// then, part of a head, is held in memory of our own: netpoll would call for ever while its
+// buffer has bytes.
 //
 // The accept thread keeps the time (sweep.go) and says when a connection is over; detach.go is
-// how one leaves netpoll.
+// how one leaves.
 
 import (
 	"context"
 	"errors"
 	"net"
 	"net/netip"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 
@@ -83,30 +88,33 @@ func (silent) Printf(string, ...any) {}
 // A long is a connection on the long way: what netpoll calls, and what fasthttp takes for its
 // connection.
 //
-// phase and what comes of it is guarded by mu, so that the accept thread can end a connection
-// that no goroutine is in. What stands below it belongs to the goroutine in onRequest; netpoll
-// sees to it that there is at most one.
+// phase is guarded by mu, so that the accept thread can end a connection that no goroutine is in.
+// What stands below it belongs to the goroutine in it, of which there is at most one: the first
+// request's until it sets onRequest, then netpoll's.
 type long struct {
 	a      *Acceptor
-	np     netpoll.Connection
-	fd     int32 // open until closed has run
+	fd     int32 // open until away has run
 	remote netip.AddrPort
 
 	older, newer *long // in Acceptor.longs
 
+	np       netpoll.Connection // written before attached, once
+	attached atomic.Bool        // netpoll has the descriptor
+
 	mu       sync.Mutex
 	phase    phase
 	deadline atomic.Int64 // what the phase may last until, on the acceptor's clock; 0: no limit
-	expired  atomic.Bool  // the deadline of a body is over
+	expired  atomic.Bool  // the deadline of a body or an answer is over
 	writing  atomic.Bool  // the deadline is the client's that does not read
 
 	scan     scan
-	held     []byte // bytes taken from netpoll and not yet used: part of a head, and what came with its end
+	held     []byte // bytes that were read and not yet used: part of a head, and what came with its end
 	began    int64  // when the first byte of the head in question came, or the connection
 	requests int    // answered so far
+	calls    bool   // onRequest is set: netpoll calls, and closes
 
-	head     head // the request in hand; its slices are gone once fasthttp reads
-	headLeft int  // bytes of the head that fasthttp has not read
+	head     head  // the request in hand; its slices are gone once fasthttp reads
+	headLeft int   // bytes of the head that fasthttp has not read
 	bodyLeft int64 // bytes of a body with a Content-Length that fasthttp has not read
 	bodyCame int64 // bytes of a chunked body that it has
 	chunks   encode.Dechunker
@@ -128,47 +136,95 @@ const (
 	partial              // no goroutine, part of a head is held
 	serving              // a goroutine is in onRequest
 	ended                // answered for good by the accept thread, or about to be closed
-	gone                 // closed has run: fd may be somebody else's
+	gone                 // away has run: fd may be somebody else's
 )
 
-// goLong gives a socket to netpoll, every byte still in it. The accept thread.
-func (a *Acceptor) goLong(fd int32, remote netip.AddrPort, at int32) {
+// goLong sends a socket the long way, every byte still in it. whole is how many bytes wait there
+// where they begin with a whole head, else 0. The accept thread.
+func (a *Acceptor) goLong(fd int32, remote netip.AddrPort, at int32, whole int) {
 	a.depart(fd, at)
 	a.count.long.Add(1)
 	l := &long{a: a, fd: fd, remote: remote, began: a.now}
-	l.deadline.Store(a.now + int64(a.o.HandshakeTimeout))
 	a.longs.add(l)
 	if a.sweepAt == 0 {
 		a.sweepAt = a.now + int64(a.sweepEvery())
 	}
-	np, err := netpoll.NewFDConnection(int(fd))
-	if err != nil {
-		// It has closed fd.
-		a.count.errors.Add(1)
-		a.count.open.Add(-1)
-		a.longs.remove(l)
+	if whole > 0 {
+		l.phase = serving
+		go l.first(whole)
 		return
 	}
-	l.np = np
-	// In this order: until onRequest is set, netpoll calls nothing, and a hang-up
-	// that it has seen before leaves the closing to us.
+	l.deadline.Store(a.now + int64(a.o.HandshakeTimeout))
+	if l.attach() {
+		l.hear()
+	}
+}
+
+// attach gives the connection to netpoll; false when that is not possible, and the connection is
+// gone.
+func (l *long) attach() bool {
+	np, err := netpoll.NewFDConnection(int(l.fd))
+	if err != nil {
+		// It has closed the descriptor.
+		l.a.count.errors.Add(1)
+		l.leaving = closedBefore
+		l.away()
+		return false
+	}
 	np.AddCloseCallback(l.closed)
+	l.np = np
+	l.attached.Store(true)
+	return true
+}
+
+// hear has netpoll call onRequest from now on, perhaps before hear returns.
+func (l *long) hear() {
+	l.calls = true
+	np := l.np
 	np.SetOnRequest(l.onRequest)
 	if !np.IsActive() {
+		// A hang-up that netpoll has seen before leaves the closing to us.
 		np.Close()
+	}
+}
+
+// first serves the first request of a connection, whose head is whole, and those that have come
+// with it, without netpoll. n is how many bytes wait in the socket.
+func (l *long) first(n int) {
+	l.held = make([]byte, n)
+	n, errno := receive(l.fd, l.held)
+	if errno != 0 || n <= 0 {
+		l.held = nil
+		l.a.count.resets.Add(1)
+		l.leave(toClose)
+		return
+	}
+	l.held = l.held[:n]
+	l.a.held.Add(int64(n))
+	if l.answerAll(); l.leaving == staying && (l.attached.Load() || l.attach()) {
+		l.rest()
+		l.hear()
 	}
 }
 
 // onRequest is called by netpoll when bytes have come, by one goroutine at a time.
 func (l *long) onRequest(context.Context, netpoll.Connection) error {
 	if !l.begin() {
-		l.linger()
+		l.leave(toLinger)
 		return nil
 	}
+	if l.answerAll(); l.leaving == staying {
+		l.rest()
+	}
+	return nil
+}
+
+// answerAll serves the requests that have come whole, and ends the connection where that is due.
+func (l *long) answerAll() {
 	for l.nextHead() {
 		l.request()
 		if l.leaving != staying {
-			return nil
+			return
 		}
 	}
 	switch {
@@ -176,11 +232,8 @@ func (l *long) onRequest(context.Context, netpoll.Connection) error {
 		l.a.count.badHeads.Add(1)
 		l.refuse()
 	case l.a.draining.Load() && len(l.held) == 0:
-		l.linger()
-	default:
-		l.rest()
+		l.leave(toLinger)
 	}
-	return nil
 }
 
 // begin takes the connection from the accept thread's hands; false when it is over.
@@ -274,12 +327,12 @@ func (l *long) request() {
 	l.requests++
 	a.count.requests.Add(1)
 	switch {
-	case l.sub != nil:
-		l.detach(toShard)
+	case l.no == nil && l.sub != nil:
+		l.leave(toShard)
 	case l.no != nil:
 		l.refuse()
 	case !l.keep || !l.readAll():
-		l.linger()
+		l.leave(toLinger)
 	default:
 		l.began = a.clock()
 	}
@@ -322,7 +375,7 @@ func (l *long) busy() {
 	var s short
 	s.reader = bufioReader(headMost)
 	var h *fasthttp.RequestHeader
-	if s.parse(l.ahead(headMost)[:l.head.size]) == nil {
+	if p := l.ahead(headMost); s.parse(p[:l.head.size]) == nil {
 		h = &s.header
 	}
 	l.last(l.a.o.Handler.Busy(nil, h, l.remote))
@@ -332,12 +385,19 @@ func (l *long) busy() {
 func (l *long) last(answer []byte) {
 	l.mute = false
 	l.Write(answer)
-	l.linger()
+	l.leave(toLinger)
 }
 
 // serve is fasthttp's handler.
 func (a *Acceptor) serve(ctx *fasthttp.RequestCtx) {
 	l := ctx.Conn().(*long)
+	defer func() {
+		// One request's bug must not end everybody's streams.
+		if r := recover(); r != nil {
+			a.o.Log.Error("panic while a request was served", "panic", r, "path", string(ctx.Path()), "stack", string(debug.Stack()))
+			l.mute, l.sub, l.no = true, nil, &refusal{500, "the server has made a mistake; its log tells which"}
+		}
+	}()
 	a.o.Handler.Serve(ctx)
 	if l.head.closes || a.draining.Load() {
 		// fasthttp knows "close" in lower case and alone only.

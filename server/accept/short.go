@@ -36,11 +36,11 @@ func (s *short) parse(head []byte) error {
 	return s.header.Read(s.reader)
 }
 
-// goShort judges a head. full says that there is no room for it. Heads that turn out to need the
-// long way go there.
-func (a *Acceptor) goShort(fd int32, remote netip.AddrPort, at int32, head []byte, full bool) {
+// goShort judges the head that the strict look has let pass; n bytes wait with it. full says that
+// there is no room for it. Heads that turn out to need the long way go there.
+func (a *Acceptor) goShort(fd int32, remote netip.AddrPort, at int32, n int, full bool) {
 	s := &a.short
-	if err := s.parse(head); err != nil {
+	if err := s.parse(a.buf[:a.head.size]); err != nil {
 		a.count.badHeads.Add(1)
 		a.refuse(fd, at, bad("the request's head can't be taken: %v", err))
 		return
@@ -53,7 +53,7 @@ func (a *Acceptor) goShort(fd int32, remote netip.AddrPort, at int32, head []byt
 	sub, answer, long := a.o.Handler.Short(s.answer[:0], &s.header, remote)
 	switch {
 	case long:
-		a.goLong(fd, remote, at)
+		a.goLong(fd, remote, at, n)
 	case sub == nil:
 		a.count.short.Add(1)
 		a.answer(fd, at, answer)

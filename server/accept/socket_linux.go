@@ -28,70 +28,79 @@ const (
 )
 
 // listen opens a listening socket. What is set on it, the accepted sockets inherit.
-func listen(o *Options) (fd int, addr *net.TCPAddr, err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("listen on %s: %w; --listen takes host:port, port 0 for any free one", o.Listen, err)
-		}
-	}()
+func listen(o *Options) (int, *net.TCPAddr, error) {
+	fd, addr, err := listenOn(o)
+	if err != nil {
+		return -1, nil, fmt.Errorf("listen on %s: %w; --listen takes host:port, port 0 for any free one", o.Listen, err)
+	}
+	return fd, addr, nil
+}
+
+func listenOn(o *Options) (int, *net.TCPAddr, error) {
 	at, err := net.ResolveTCPAddr("tcp", o.Listen)
 	if err != nil {
-		return 0, nil, err
+		return -1, nil, err
 	}
 	family := unix.AF_INET6
-	if at.IP != nil && at.IP.To4() != nil {
+	if at.IP.To4() != nil {
 		family = unix.AF_INET
 	}
-	fd, err = unix.Socket(family, unix.SOCK_STREAM|newSocket, 0)
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|newSocket, 0)
 	if errors.Is(err, unix.EAFNOSUPPORT) && at.IP == nil {
 		// Every address of this machine, which has no IPv6.
 		family = unix.AF_INET
 		fd, err = unix.Socket(family, unix.SOCK_STREAM|newSocket, 0)
 	}
 	if err != nil {
-		return 0, nil, os.NewSyscallError("socket", err)
+		return -1, nil, os.NewSyscallError("socket", err)
 	}
-	defer func() {
-		if err != nil {
-			unix.Close(fd)
-		}
-	}()
-	options := []struct{ level, name, value int }{
+	addr, err := bind(fd, family, at, o)
+	if err != nil {
+		unix.Close(fd)
+		return -1, nil, err
+	}
+	return fd, addr, nil
+}
+
+// bind makes fd a listening socket at an address.
+func bind(fd, family int, at *net.TCPAddr, o *Options) (*net.TCPAddr, error) {
+	type option struct{ level, name, value int }
+	options := []option{
 		{unix.SOL_SOCKET, unix.SO_REUSEADDR, 1},
 		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
 		{unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, deferAccept},
 		{unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(o.UserTimeout / time.Millisecond)},
-		{unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, o.NotSent},
+	}
+	if o.NotSent > 0 {
+		options = append(options, option{unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, o.NotSent})
 	}
 	if family == unix.AF_INET6 && at.IP == nil {
-		options = append(options, struct{ level, name, value int }{unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0})
+		options = append(options, option{unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0})
 	}
 	for _, s := range options {
-		if s.name == unix.TCP_NOTSENT_LOWAT && s.level == unix.IPPROTO_TCP && s.value == 0 {
-			continue // 0 would mean none at all
-		}
-		if err = unix.SetsockoptInt(fd, s.level, s.name, s.value); err != nil {
-			return 0, nil, os.NewSyscallError("setsockopt", err)
+		if err := unix.SetsockoptInt(fd, s.level, s.name, s.value); err != nil {
+			return nil, os.NewSyscallError("setsockopt", err)
 		}
 	}
-	if err = unix.Bind(fd, sockaddr(at, family)); err != nil {
-		return 0, nil, os.NewSyscallError("bind", err)
+	if err := unix.Bind(fd, sockaddr(at, family)); err != nil {
+		return nil, os.NewSyscallError("bind", err)
 	}
-	if err = unix.Listen(fd, o.Backlog); err != nil {
-		return 0, nil, os.NewSyscallError("listen", err)
+	if err := unix.Listen(fd, o.Backlog); err != nil {
+		return nil, os.NewSyscallError("listen", err)
 	}
 	bound, err := unix.Getsockname(fd)
 	if err != nil {
-		return 0, nil, os.NewSyscallError("getsockname", err)
+		return nil, os.NewSyscallError("getsockname", err)
 	}
+	var ip netip.Addr
+	var port int
 	switch b := bound.(type) {
 	case *unix.SockaddrInet4:
-		addr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.AddrFrom4(b.Addr), uint16(b.Port)))
+		ip, port = netip.AddrFrom4(b.Addr), b.Port
 	case *unix.SockaddrInet6:
-		addr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.AddrFrom16(b.Addr), uint16(b.Port)))
-		addr.Zone = at.Zone
+		ip, port = netip.AddrFrom16(b.Addr).WithZone(at.Zone), b.Port
 	}
-	return fd, addr, nil
+	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(ip, uint16(port))), nil
 }
 
 func sockaddr(at *net.TCPAddr, family int) unix.Sockaddr {
@@ -142,6 +151,14 @@ func (p *peer) addr() netip.AddrPort {
 //go:noinline
 func peek(fd int32, b []byte) (int, syscall.Errno) {
 	n, _, errno := syscall.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), unix.MSG_PEEK|unix.MSG_DONTWAIT, 0, 0)
+	return int(n), errno
+}
+
+// receive takes what waits in fd. 0 without an error is the end.
+//
+//go:noinline
+func receive(fd int32, b []byte) (int, syscall.Errno) {
+	n, _, errno := syscall.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), unix.MSG_DONTWAIT, 0, 0)
 	return int(n), errno
 }
 

@@ -11,10 +11,10 @@ import (
 )
 
 // How often the thread looks. While requests are in hand it also looks for clients that send on
-// and on: what one can put into netpoll's buffer meanwhile bounds the tick.
+// and on: the tick bounds what they can put into netpoll's buffers meanwhile.
 const (
-	sweepIdle = 250 * time.Millisecond
-	sweepBusy = 25 * time.Millisecond
+	sweepIdle = 50 * time.Millisecond
+	sweepBusy = 20 * time.Millisecond
 )
 
 // longs are the connections on the long way. Any goroutine.
@@ -107,7 +107,7 @@ func (a *Acceptor) sweepEvery() time.Duration {
 
 // floods tells whether far more waits in netpoll's buffer than a request may have.
 func (l *long) floods() bool {
-	return l.np != nil && l.np.Reader().Len() > l.a.o.MaxBodySize+floodMost
+	return l.attached.Load() && l.np.Reader().Len() > l.a.o.MaxBodySize+floodMost
 }
 
 // expire ends a connection, or what it is at, because its time is up. The accept thread.
@@ -122,13 +122,10 @@ func (l *long) expire(now int64) {
 		a.count.floods.Add(1)
 		shut(l.fd, unix.SHUT_RDWR)
 	case !late:
-	case l.phase == between:
-		if l.requests == 0 {
-			a.count.timeouts.Add(1)
-		}
+	case l.phase == between && l.requests > 0:
 		l.phase = ended
 		closeIt = true
-	case l.phase == partial:
+	case l.phase == between || l.phase == partial:
 		// No goroutine is in it, and none will do more than linger from here.
 		a.count.timeouts.Add(1)
 		send(l.fd, a.o.Handler.Error(nil, lateHead.status, lateHead.text))
@@ -138,13 +135,15 @@ func (l *long) expire(now int64) {
 	case l.phase == ended:
 		closeIt = true
 	case l.phase == serving:
+		// The goroutine in it closes. netpoll's Close would do so at once while
+		// onRequest is not set; a shutdown only ends what the goroutine waits for.
 		a.count.timeouts.Add(1)
 		l.deadline.Store(0)
 		l.expired.Store(true)
 		if l.writing.Load() {
 			shut(l.fd, unix.SHUT_RDWR)
 		} else {
-			closeIt = true // the goroutine's read ends; it can still answer
+			shut(l.fd, unix.SHUT_RD) // it can still answer
 		}
 	}
 	l.mu.Unlock()
@@ -158,7 +157,7 @@ func (a *Acceptor) endIdle() {
 	a.due = a.longs.pick(a.due[:0], func(l *long) bool { return true })
 	for _, l := range a.due {
 		l.mu.Lock()
-		idle := l.phase == between && l.np != nil
+		idle := l.phase == between
 		if idle {
 			l.phase = ended
 		}
@@ -176,14 +175,17 @@ func (a *Acceptor) cutAll() {
 	a.due = a.longs.pick(a.due[:0], func(l *long) bool { return true })
 	for _, l := range a.due {
 		l.mu.Lock()
-		if l.phase != gone {
+		switch l.phase {
+		case gone:
+			l.mu.Unlock()
+		case serving:
 			shut(l.fd, unix.SHUT_RDWR)
-		}
-		if l.phase != serving && l.phase != gone {
+			l.mu.Unlock()
+		default:
 			l.phase = ended
+			l.mu.Unlock()
+			l.np.Close()
 		}
-		l.mu.Unlock()
-		l.np.Close()
 	}
 	clear(a.due)
 }

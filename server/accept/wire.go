@@ -31,21 +31,24 @@ func bufioReader(size int) *bufio.Reader { return bufio.NewReaderSize(bytes.NewR
 // ahead is what has come and was not read, without a copy where it lies in one piece: what is
 // held, or else at most most bytes of netpoll's.
 func (l *long) ahead(most int) []byte {
-	if len(l.held) > 0 {
+	if len(l.held) > 0 || !l.attached.Load() {
 		return l.held
 	}
 	p, _ := l.np.Reader().Peek(min(l.np.Reader().Len(), most))
 	return p
 }
 
-// skip leaves out n bytes of what is ahead.
+// skip leaves out n bytes of what is ahead, or of what upcoming has shown.
 func (l *long) skip(n int) {
-	if len(l.held) > 0 {
+	switch {
+	case len(l.held) > 0:
 		l.dropHeld(n)
-		return
+	case l.attached.Load():
+		l.np.Reader().Skip(n)
+		l.np.Reader().Release()
+	default:
+		drop(l.fd, n)
 	}
-	l.np.Reader().Skip(n)
-	l.np.Reader().Release()
 }
 
 func (l *long) dropHeld(n int) {
@@ -58,6 +61,9 @@ func (l *long) dropHeld(n int) {
 // hold takes from netpoll what may belong to a head that is not whole; false when netpoll has
 // nothing.
 func (l *long) hold() bool {
+	if !l.attached.Load() {
+		return false
+	}
 	n := min(l.np.Reader().Len(), headMost+1-min(len(l.held), headMost))
 	if n == 0 {
 		return false
@@ -85,36 +91,28 @@ func (l *long) hold() bool {
 // At the end, fasthttp waits for the next request and takes io.EOF for a client that has closed;
 // it returns, and holds no goroutine until more comes.
 func (l *long) Read(p []byte) (int, error) {
-	if l.headLeft > 0 {
-		n := l.take(p[:min(len(p), l.headLeft)])
+	switch {
+	case l.headLeft > 0:
+		n, err := l.take(p[:min(len(p), l.headLeft)])
 		l.headLeft -= n
-		return n, nil
-	}
-	if l.head.chunked {
+		return n, err
+	case l.head.chunked && !l.chunks.Done():
 		return l.readChunked(p)
+	case l.bodyLeft > 0:
+		n, err := l.take(p[:min(int64(len(p)), l.bodyLeft)])
+		l.bodyLeft -= int64(n)
+		return n, err
 	}
-	if l.bodyLeft == 0 {
-		return 0, io.EOF
-	}
-	if err := l.wait(); err != nil {
-		return 0, err
-	}
-	n := l.take(p[:min(int64(len(p)), l.bodyLeft)])
-	l.bodyLeft -= int64(n)
-	return n, nil
+	return 0, io.EOF
 }
 
 // readChunked gives bytes of a chunked body, as they are, up to its end. encode's Dechunker looks
 // along, which is strict where fasthttp's is not.
 func (l *long) readChunked(p []byte) (int, error) {
-	if l.chunks.Done() {
-		return 0, io.EOF
-	}
-	if err := l.wait(); err != nil {
+	b, err := l.upcoming(p)
+	if err != nil {
 		return 0, err
 	}
-	b := l.ahead(len(p))
-	b = b[:min(len(b), len(p))]
 	for rest := b; len(rest) > 0 && !l.chunks.Done(); {
 		payload, next, err := l.chunks.Next(rest)
 		if err != nil {
@@ -141,20 +139,58 @@ func (l *long) readAll() bool {
 	return l.headLeft == 0 && l.bodyLeft == 0 && (!l.head.chunked || l.chunks.Done())
 }
 
-// take moves bytes that have come into p.
-func (l *long) take(p []byte) int {
+// take moves bytes of the request into p, at least one. It waits for them.
+func (l *long) take(p []byte) (int, error) {
 	if len(l.held) > 0 {
 		n := copy(p, l.held)
 		l.dropHeld(n)
-		return n
+		return n, nil
 	}
-	n, _ := l.np.Read(p)
-	return n
+	if !l.attached.Load() {
+		if n, errno := receive(l.fd, p); errno != syscall.EAGAIN {
+			return l.received(n, errno)
+		}
+	}
+	if err := l.wait(); err != nil {
+		return 0, err
+	}
+	return l.np.Read(p)
 }
 
-// wait returns when something of the body has come.
+// upcoming shows bytes of the request, at least one and as many as room has, and leaves them
+// where they are. It waits for them.
+func (l *long) upcoming(room []byte) ([]byte, error) {
+	if len(l.held) > 0 {
+		return l.held[:min(len(l.held), len(room))], nil
+	}
+	if !l.attached.Load() {
+		if n, errno := peek(l.fd, room); errno != syscall.EAGAIN {
+			n, err := l.received(n, errno)
+			return room[:n], err
+		}
+	}
+	if err := l.wait(); err != nil {
+		return nil, err
+	}
+	return l.ahead(len(room)), nil
+}
+
+// received judges what came of reading from the socket.
+func (l *long) received(n int, errno syscall.Errno) (int, error) {
+	if errno != 0 || n <= 0 {
+		l.no = halfBody
+		return 0, io.ErrUnexpectedEOF
+	}
+	return n, nil
+}
+
+// wait returns when netpoll has something of the body.
 func (l *long) wait() error {
-	if len(l.held) > 0 || l.np.Reader().Len() > 0 {
+	if !l.attached.Load() && !l.attach() {
+		l.no = halfBody
+		return io.ErrUnexpectedEOF
+	}
+	if l.np.Reader().Len() > 0 {
 		return nil
 	}
 	l.deadline.Store(l.a.clock() + int64(l.a.o.BodyTimeout))
@@ -173,7 +209,7 @@ func (l *long) wait() error {
 
 // Write sends p. It goes past netpoll, which refuses to write once the client has half-closed.
 func (l *long) Write(p []byte) (int, error) {
-	if l.mute {
+	if l.mute || l.leaving != staying {
 		return len(p), nil
 	}
 	for sent := 0; sent < len(p); {
@@ -195,6 +231,9 @@ func (l *long) Write(p []byte) (int, error) {
 
 // writeSlowly waits until the client takes more.
 func (l *long) writeSlowly(p []byte) (int, error) {
+	if !l.attached.Load() && !l.attach() {
+		return 0, syscall.EBADF
+	}
 	if !l.np.IsActive() {
 		// Half-closed: netpoll waits for nothing any more. Rare enough for a thread.
 		fds := []unix.PollFd{{Fd: l.fd, Events: unix.POLLOUT}}
