@@ -126,7 +126,7 @@ func (r *RowResult) ratios(f figure) {
 	i := slices.Index(r.Figures, f.name)
 	for k := range r.Contenders {
 		c := &r.Contenders[k]
-		v := c.Values[i].Median / own
+		v := c.Values[i].Median / own // 0 where it failed
 		c.Values = append(c.Values, Spread{v, v, v})
 	}
 }

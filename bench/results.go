@@ -44,6 +44,7 @@ type RowResult struct {
 // A ContenderResult has a spread for each of the row's figures.
 type ContenderResult struct {
 	Name   string   `json:"name"`
+	Failed bool     `json:"failed,omitempty"` // not one stream began
 	Values []Spread `json:"values"`
 	Errors []string `json:"errors,omitempty"`
 	Limits []string `json:"limits,omitempty"`
@@ -88,7 +89,12 @@ func rowResult(name, title string, figures []figure, cs []contender, reports map
 		if len(rs) == 0 {
 			continue
 		}
-		cr := ContenderResult{Name: c.label()}
+		cr := ContenderResult{Name: c.label(), Failed: true}
+		for _, r := range rs {
+			if r.Most > 0 || r.Config.Subscribers == 0 {
+				cr.Failed = false
+			}
+		}
 		for _, f := range figures {
 			var v []float64
 			for _, r := range rs {
@@ -117,7 +123,7 @@ func rowResult(name, title string, figures []figure, cs []contender, reports map
 func (r *RowResult) value(name, figure string) (float64, bool) {
 	i := slices.Index(r.Figures, figure)
 	for _, c := range r.Contenders {
-		if c.Name == name && i >= 0 {
+		if c.Name == name && i >= 0 && !c.Failed {
 			return c.Values[i].Median, true
 		}
 	}
@@ -255,6 +261,10 @@ func (r *RowResult) table(b *strings.Builder) {
 	for _, c := range r.Contenders {
 		fmt.Fprintf(b, "| %s |", c.Name)
 		for i, v := range c.Values {
+			if c.Failed {
+				b.WriteString(" failed |")
+				continue
+			}
 			fmt.Fprintf(b, " %s", quantity(v.Median, r.Units[i]))
 			if v.Least != v.Most {
 				fmt.Fprintf(b, " (%s to %s)", quantity(v.Least, ""), quantity(v.Most, ""))

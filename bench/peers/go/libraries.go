@@ -42,7 +42,7 @@ func serveTmaxmax(l net.Listener) error {
 	s := &tmaxmax.Server{OnSession: func(w http.ResponseWriter, r *http.Request) ([]string, bool) {
 		// Without this the answer's head comes with the first event.
 		w.Header().Set("Content-Type", "text/event-stream")
-		w.(http.Flusher).Flush()
+		http.NewResponseController(w).Flush()
 		return r.URL.Query()["topic"], true
 	}}
 	var id atomic.Uint64
