@@ -40,8 +40,9 @@ func (s *Server) Facts() []Fact {
 		add("demo", "demo.quakes.{region}, demo.stocks.{symbol}: curl -N %s/events/demo.stocks.ACME", base)
 	}
 	add("holds", "up to %d connections, %s", s.maxConnections(), s.whatBounds())
-	add("memory", "ring %s, kept events %s, lag %s at most, and some hundred bytes for each stream", c.RingSize, c.KeepSize, c.LagMemory)
-	add("shards", "%d, on %s", s.shardCount(), cores(runtime.GOMAXPROCS(0)))
+	add("memory", "at most %dMiB (ring %s, kept events %s, lag %s), some hundred bytes for each stream, bodies in hand",
+		s.memoryBound()>>20, c.RingSize, c.KeepSize, c.LagMemory)
+	add("shards", "%d (cores: %d)", s.shardCount(), runtime.GOMAXPROCS(0))
 	return facts
 }
 
@@ -85,11 +86,12 @@ func (s *Server) shardCount() int {
 	return max(1, runtime.GOMAXPROCS(0)/2)
 }
 
-func cores(n int) string {
-	if n == 1 {
-		return "1 core"
-	}
-	return fmt.Sprintf("%d cores", n)
+// memoryBound is what the process may have resident with everything full that has a bound of its
+// own: the ring, with the garbage beside it (memory.go) and the program itself, and what is held
+// for quiet topics and slow subscribers.
+func (s *Server) memoryBound() int64 {
+	c := &s.config
+	return int64(c.RingSize)*13/10 + 50<<20 + int64(c.KeepSize) + int64(c.LagMemory)
 }
 
 // baseURL is how this machine reaches a listening address.

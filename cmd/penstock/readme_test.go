@@ -160,7 +160,7 @@ var number = regexp.MustCompile(`-?[0-9]+(\.[0-9]+)?`)
 // hasShape tells whether the lines of want are in got, in order, whatever their numbers.
 func hasShape(got, want string) bool {
 	rest := "\n" + number.ReplaceAllString(got, "0")
-	for _, line := range strings.Split(strings.TrimSpace(number.ReplaceAllString(want, "0")), "\n") {
+	for _, line := range strings.Split(strings.Trim(number.ReplaceAllString(want, "0"), "\n"), "\n") {
 		i := strings.Index(rest, "\n"+line)
 		if i < 0 {
 			return false
@@ -202,12 +202,12 @@ func TestReadmeCommandsDoWhatItSays(t *testing.T) {
 	for _, s := range steps(t, string(text)) {
 		switch {
 		case s.command == "make run":
-			s.command = "exec make -s -C '" + top + "' run ADDRESS=127.0.0.1:0 2>&1"
+			// As on a terminal, where README.md's reader types it.
+			s.command = "PENSTOCK_LOG_FORMAT=text exec make -s -C '" + top + "' run ADDRESS=127.0.0.1:0"
 			server := start(t, dir, s)
-			server.wait(t, "the address", func(output string) bool {
-				address = servingAt(output)
-				return address != ""
-			})
+			server.wait(t, "block as README.md shows it", func(output string) bool { return hasShape(output, s.expected) })
+			_, rest, _ := strings.Cut(server.text(), "http://")
+			address, _, _ = strings.Cut(rest, "/")
 			continue
 		case strings.HasPrefix(s.command, "make "):
 			// Running the tests within the tests would never end: it must be there.
@@ -230,7 +230,7 @@ func TestReadmeCommandsDoWhatItSays(t *testing.T) {
 		if isStream(s.command) {
 			streams = append(streams, r)
 			if s.expected != "" {
-				r.wait(t, "what README.md shows", func(output string) bool { return hasShape(output, s.expected) })
+				r.wait(t, "output as README.md shows it", func(output string) bool { return hasShape(output, s.expected) })
 			} else if strings.HasPrefix(s.command, "curl") {
 				r.wait(t, "the stream's first block", func(output string) bool { return strings.Contains(output, "retry: ") })
 			} else {
@@ -340,18 +340,4 @@ func readUntil(t *testing.T, url, line string) {
 		}
 	}
 	t.Fatalf("%s ended without %q", url, line)
-}
-
-// servingAt finds the address in what serve says at start, which is JSON where nobody looks.
-func servingAt(output string) string {
-	for line := range strings.Lines(output) {
-		var said struct{ Msg, Streams string }
-		if json.Unmarshal([]byte(line), &said) == nil && said.Msg == "serving" {
-			address := ""
-			_, _ = fmt.Sscanf(said.Streams, "http://%s", &address)
-			address, _, _ = strings.Cut(address, "/")
-			return address
-		}
-	}
-	return ""
 }

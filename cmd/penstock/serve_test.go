@@ -96,6 +96,20 @@ func serve(t *testing.T, env []string, args ...string) *served {
 	return s
 }
 
+// servingAt finds the address in what serve says at start, which is JSON where nobody looks.
+func servingAt(output string) string {
+	for line := range strings.Lines(output) {
+		var said struct{ Msg, Streams string }
+		if json.Unmarshal([]byte(line), &said) == nil && said.Msg == "serving" {
+			address := ""
+			_, _ = fmt.Sscanf(said.Streams, "http://%s", &address)
+			address, _, _ = strings.Cut(address, "/")
+			return address
+		}
+	}
+	return ""
+}
+
 // poll asks for a condition of another process, which can't tell us.
 func poll(t *testing.T, what string, condition func() bool) {
 	t.Helper()
@@ -244,7 +258,7 @@ func TestServePrintsABlockForPeople(t *testing.T) {
 		t.Fatalf("exit code %d: %s", code, s.said())
 	}
 	for _, want := range []string{
-		"penstock ", "/events/{topic}", "/publish/{topic}", "without a token", "/metrics", "/debug/pprof/", "connections", "descriptors", "ring 16MiB", "shards", "2, on ",
+		"penstock ", "/events/{topic}", "/publish/{topic}", "without a token", "/metrics", "/debug/pprof/", "connections", "descriptors", "ring 16MiB", "at most ", "shards      2 (cores: ",
 	} {
 		if !strings.Contains(s.stdout.String(), want) {
 			t.Errorf("the block does not say %q:\n%s", want, s.stdout.String())
