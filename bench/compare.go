@@ -45,6 +45,13 @@ func scenes() []scene {
 	}
 }
 
+// All of compare ends within a quarter of an hour; aside is what a trial takes beside its measured
+// part.
+const (
+	quarter = 14 * time.Minute
+	aside   = 2500 * time.Millisecond
+)
+
 // rivals are the peers of the comparison.
 var rivals = []string{"penstock", "nchan", "nchan-2", "pushpin", "mercure", "centrifugo", "net/http", "fasthttp", "r3labs", "tmaxmax"}
 
@@ -77,10 +84,13 @@ func (s *session) compare(ctx context.Context) error {
 			return fmt.Errorf("peer %q: not known; %s are", name, strings.Join(rivals, ", "))
 		}
 	}
-	for _, sc := range scenes() {
-		if len(s.only) > 0 && !slices.Contains(s.only, sc.name) {
-			continue
-		}
+	scenes := slices.DeleteFunc(scenes(), func(sc scene) bool { return len(s.only) > 0 && !slices.Contains(s.only, sc.name) })
+	if s.duration == 0 {
+		trials := max(1, len(scenes)*len(cs)*s.rounds)
+		s.duration = min(max(quarter/time.Duration(trials)-aside, 3*time.Second), 10*time.Second).Round(100 * time.Millisecond)
+		res.Seconds = s.duration.Seconds()
+	}
+	for _, sc := range scenes {
 		cfg := base(s.duration)
 		sc.set(&cfg)
 		// A peer that loses events need not be waited for long.

@@ -149,6 +149,7 @@ func rows() []row {
 			contenders: []contender{peer("bare-fasthttp-netpoll"), peer("penstock"), peer("nchan"), peer("bare-fasthttp"), peer("net/http")},
 			config: func(c *loadtest.Config) {
 				c.Scenario, c.Subscribers, c.Topics, c.Rate, c.Publishers = "publish", 0, 8, loadtest.AsAcknowledged, 8
+				c.Duration = min(c.Duration, 6*time.Second)
 			},
 			figures: []figure{perPublish, published, answered},
 			promises: []promise{
@@ -161,6 +162,7 @@ func rows() []row {
 			contenders: []contender{peer("penstock")},
 			config: func(c *loadtest.Config) {
 				c.Scenario, c.Subscribers, c.Rate, c.Batch, c.Size = "publish", 0, loadtest.AsAcknowledged, 1_000, 100
+				c.Duration = min(c.Duration, 5*time.Second)
 			},
 			figures:  []figure{published, perPublish, memory},
 			promises: []promise{{figure: published.name, who: "penstock", least: true, bound: 1.5e6}},
@@ -168,7 +170,9 @@ func rows() []row {
 		{
 			name: "lone", title: "one subscriber, 20 events/s: a publish reaches an idle server's subscriber",
 			contenders: []contender{peer("floor"), peer("penstock"), peer("nchan"), peer("net/http")},
-			config:     func(c *loadtest.Config) { c.Subscribers, c.Rate = 1, 20 },
+			config: func(c *loadtest.Config) {
+				c.Subscribers, c.Rate, c.Duration = 1, 20, min(c.Duration, 5*time.Second)
+			},
 			figures:    []figure{p50, p99},
 			promises:   []promise{{figure: p50.name, who: "penstock", bound: 1}},
 		},
@@ -186,6 +190,7 @@ func rows() []row {
 			contenders: []contender{peer("penstock")},
 			config: func(c *loadtest.Config) {
 				c.Subscribers, c.Rate, c.Batch, c.Size = 10, loadtest.AsAcknowledged, 200, 2_000
+				c.Duration = min(c.Duration, 5*time.Second)
 			},
 			figures:  []figure{memory, delivered, lost},
 			promises: []promise{{figure: memory.name, who: "penstock", bound: (1.3*256 + 50) * (1 << 20) / 1e6}},
