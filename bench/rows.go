@@ -173,8 +173,8 @@ func rows() []row {
 			config: func(c *loadtest.Config) {
 				c.Subscribers, c.Rate, c.Duration = 1, 20, min(c.Duration, 5*time.Second)
 			},
-			figures:    []figure{p50, p99},
-			promises:   []promise{{figure: p50.name, who: "penstock", bound: 1}},
+			figures:  []figure{p50, p99},
+			promises: []promise{{figure: p50.name, who: "penstock", bound: 1}},
 		},
 		{
 			name: "beats", title: "10,000 idle streams, a heartbeat a second",
