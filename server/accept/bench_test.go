@@ -6,6 +6,7 @@ package accept
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -21,6 +23,7 @@ import (
 
 	"penstock/server/fanout"
 
+	"github.com/cloudwego/netpoll"
 	"github.com/valyala/fasthttp"
 	"golang.org/x/sys/unix"
 )
@@ -30,10 +33,12 @@ const (
 
 	benchRound = 1000 // streams at once
 	benchStorm = 50   // streams that begin at once
+	benchKept  = 8    // connections that requests are sent over
 )
 
 // benchClient is the other process: for each line "n address path" it opens n streams there,
 // benchStorm at a time, reads each one's first bytes and writes a line; the next line closes them.
+// Where the path is /echo it sends n requests over benchKept connections instead.
 func benchClient() {
 	runtime.LockOSThread()
 	in := bufio.NewScanner(os.Stdin)
@@ -43,6 +48,33 @@ func benchClient() {
 			fmt.Fprintln(os.Stderr, what, err)
 			os.Exit(1)
 		}
+	}
+	connect := func(to netip.AddrPort) int {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		check("socket", err)
+		check("connect", unix.Connect(fd, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())}))
+		return fd
+	}
+	publish := func(n int, to netip.AddrPort) {
+		var all sync.WaitGroup
+		request := []byte(post("/echo", 100, "User-Agent: curl/8.5.0\r\nContent-Type: text/plain\r\n") + strings.Repeat("x", 100))
+		for range benchKept {
+			all.Go(func() {
+				fd := connect(to)
+				defer unix.Close(fd)
+				buf := make([]byte, 1024)
+				for range n / benchKept {
+					_, err := unix.Write(fd, request)
+					check("write", err)
+					got, err := unix.Read(fd, buf)
+					check("read", err)
+					if got < 12 || string(buf[9:12]) != "200" {
+						check("publish", fmt.Errorf("got %q", buf[:got]))
+					}
+				}
+			})
+		}
+		all.Wait()
 	}
 	for in.Scan() {
 		for _, fd := range fds {
@@ -55,15 +87,17 @@ func benchClient() {
 		var address, path string
 		fmt.Sscan(in.Text(), &n, &address, &path)
 		to = netip.MustParseAddrPort(address)
+		if path == "/echo" {
+			publish(n, to)
+			fmt.Println("published")
+			continue
+		}
 		request := []byte("GET " + path + " HTTP/1.1\r\nHost: localhost:8080\r\nUser-Agent: curl/8.5.0\r\nAccept: text/event-stream\r\n\r\n")
 		buf := make([]byte, 256)
 		for len(fds) < n {
 			storm := len(fds)
 			for range min(benchStorm, n-len(fds)) {
-				fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-				check("socket", err)
-				check("connect", unix.Connect(fd, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())}))
-				fds = append(fds, fd)
+				fds = append(fds, connect(to))
 			}
 			for _, fd := range fds[storm:] {
 				_, err := unix.Write(fd, request)
@@ -256,3 +290,81 @@ func BenchmarkShortWay(b *testing.B) { benchmarkWay(b, "/events/a") }
 
 // BenchmarkLongWay is the same on the long way.
 func BenchmarkLongWay(b *testing.B) { benchmarkWay(b, "/events/long") }
+
+// measureRequests sends b.N requests and reports the server's CPU time and allocations for one.
+func measureRequests(b *testing.B, to net.Addr) {
+	c := startClients(b)
+	c.open(b, 100*benchKept, to, "/echo") // warm
+	n := max(b.N, 100*benchKept)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	began := cpu(b)
+	b.ResetTimer()
+	c.open(b, n, to, "/echo")
+	b.StopTimer()
+	used := cpu(b) - began
+	runtime.ReadMemStats(&after)
+	b.ReportMetric(float64(used)/float64(n)/1000, "us-cpu/request")
+	b.ReportMetric(float64(after.Mallocs-before.Mallocs)/float64(n), "mallocs/request")
+}
+
+// taken is a Handler that answers at once.
+type taken struct{ *house }
+
+func (taken) Serve(ctx *fasthttp.RequestCtx) { ctx.Write(takenAnswer) }
+
+var takenAnswer = []byte(`{"id":"1763670000000042"}`)
+
+// BenchmarkRequest is a small publish over kept connections, without what api does with it.
+func BenchmarkRequest(b *testing.B) {
+	a, err := Listen(Options{Listen: "127.0.0.1:0", Handler: taken{newHouse()}, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer a.Close()
+	measureRequests(b, a.Addr())
+}
+
+// bareConn is the least that fasthttp's ServeConn needs to be called by netpoll: no goroutine
+// between requests, and nothing else.
+type bareConn struct {
+	netpoll.Connection
+	idle bool
+}
+
+func (c *bareConn) Read(p []byte) (int, error) {
+	if c.idle && c.Connection.Reader().Len() == 0 {
+		return 0, io.EOF
+	}
+	return c.Connection.Read(p)
+}
+
+func (c *bareConn) Close() error { return nil }
+
+// BenchmarkBareFasthttp is the same on netpoll and fasthttp without anything of ours.
+func BenchmarkBareFasthttp(b *testing.B) {
+	server := &fasthttp.Server{
+		Handler: func(ctx *fasthttp.RequestCtx) { ctx.Write(takenAnswer) },
+		ConnState: func(c net.Conn, s fasthttp.ConnState) {
+			c.(*bareConn).idle = s == fasthttp.StateIdle
+		},
+	}
+	listener, err := netpoll.CreateListener("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	type key struct{}
+	loop, err := netpoll.NewEventLoop(func(ctx context.Context, _ netpoll.Connection) error {
+		return server.ServeConn(ctx.Value(key{}).(*bareConn))
+	}, netpoll.WithOnPrepare(func(c netpoll.Connection) context.Context {
+		return context.WithValue(context.Background(), key{}, &bareConn{Connection: c})
+	}))
+	if err != nil {
+		b.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() { loop.Serve(listener); close(done) }()
+	measureRequests(b, listener.Addr())
+	loop.Shutdown(context.Background())
+	<-done
+}

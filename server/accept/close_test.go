@@ -162,3 +162,15 @@ func TestTwoAcceptors(t *testing.T) {
 		t.Errorf("%+v", a)
 	}
 }
+
+// What netpoll says by itself goes to the log, for those who debug.
+func TestNetpollSpeaksToTheLog(t *testing.T) {
+	var said saying
+	start(t, func(o *Options) {
+		o.Log = slog.New(slog.NewTextHandler(&said, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	})
+	logs.Write([]byte("NETPOLL: something\n"))
+	if said.count("level=DEBUG msg=netpoll line=\"NETPOLL: something\"") != 1 {
+		t.Errorf("the log has %q", said.text())
+	}
+}

@@ -51,12 +51,15 @@ func noop(net.Conn) {}
 // Remote is the address of the client whose request it is. Handler.Serve calls it.
 func Remote(ctx *fasthttp.RequestCtx) netip.AddrPort { return ctx.Conn().(*long).remote }
 
-// leave ends the connection on the long way. What came and was not read is forgotten.
+// leave says where the connection goes once the goroutine in it is done. Nothing more is written.
 func (l *long) leave(to leaving) {
-	if l.leaving != staying {
-		return // attach has failed
+	if l.leaving == staying {
+		l.leaving = to
 	}
-	l.leaving = to
+}
+
+// depart ends the connection on the long way. What came and was not read is forgotten.
+func (l *long) depart() {
 	if !l.attached.Load() {
 		l.away()
 		return

@@ -279,6 +279,7 @@ func (a *Acceptor) accepted(fd int32) {
 		a.count.refused.Add(1)
 		send(fd, a.o.Handler.Busy(a.short.answer[:0], nil, remote))
 		shut(fd, unix.SHUT_WR)
+		drop(fd, takeMost)
 		a.close(fd)
 		return
 	}

@@ -111,7 +111,6 @@ type long struct {
 	held     []byte // bytes that were read and not yet used: part of a head, and what came with its end
 	began    int64  // when the first byte of the head in question came, or the connection
 	requests int    // answered so far
-	calls    bool   // onRequest is set: netpoll calls, and closes
 
 	head     head  // the request in hand; its slices are gone once fasthttp reads
 	headLeft int   // bytes of the head that fasthttp has not read
@@ -157,18 +156,21 @@ func (a *Acceptor) goLong(fd int32, remote netip.AddrPort, at int32, whole int) 
 	l.deadline.Store(a.now + int64(a.o.HandshakeTimeout))
 	if l.attach() {
 		l.hear()
+	} else {
+		l.depart()
 	}
 }
 
-// attach gives the connection to netpoll; false when that is not possible, and the connection is
-// gone.
+// attach gives the connection to netpoll; false when that is not possible, and the socket closed.
 func (l *long) attach() bool {
 	np, err := netpoll.NewFDConnection(int(l.fd))
 	if err != nil {
-		// It has closed the descriptor.
+		// No memory for an epoll item. It has closed the descriptor.
+		l.mu.Lock()
+		l.phase = gone
+		l.mu.Unlock()
 		l.a.count.errors.Add(1)
 		l.leaving = closedBefore
-		l.away()
 		return false
 	}
 	np.AddCloseCallback(l.closed)
@@ -179,7 +181,6 @@ func (l *long) attach() bool {
 
 // hear has netpoll call onRequest from now on, perhaps before hear returns.
 func (l *long) hear() {
-	l.calls = true
 	np := l.np
 	np.SetOnRequest(l.onRequest)
 	if !np.IsActive() {
@@ -197,24 +198,30 @@ func (l *long) first(n int) {
 		l.held = nil
 		l.a.count.resets.Add(1)
 		l.leave(toClose)
-		return
+	} else {
+		l.held = l.held[:n]
+		l.a.held.Add(int64(n))
+		l.answerAll()
 	}
-	l.held = l.held[:n]
-	l.a.held.Add(int64(n))
-	if l.answerAll(); l.leaving == staying && (l.attached.Load() || l.attach()) {
+	if l.leaving == staying && (l.attached.Load() || l.attach()) {
 		l.rest()
 		l.hear()
+	} else {
+		l.depart()
 	}
 }
 
 // onRequest is called by netpoll when bytes have come, by one goroutine at a time.
 func (l *long) onRequest(context.Context, netpoll.Connection) error {
-	if !l.begin() {
+	if l.begin() {
+		l.answerAll()
+	} else {
 		l.leave(toLinger)
-		return nil
 	}
-	if l.answerAll(); l.leaving == staying {
+	if l.leaving == staying {
 		l.rest()
+	} else {
+		l.depart()
 	}
 	return nil
 }
@@ -229,7 +236,9 @@ func (l *long) answerAll() {
 	}
 	switch {
 	case l.no != nil:
-		l.a.count.badHeads.Add(1)
+		if l.no != manyHeads {
+			l.a.count.badHeads.Add(1)
+		}
 		l.refuse()
 	case l.a.draining.Load() && len(l.held) == 0:
 		l.leave(toLinger)

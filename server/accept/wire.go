@@ -70,6 +70,7 @@ func (l *long) hold() bool {
 	}
 	if l.a.held.Add(int64(n)) > heldMost {
 		l.a.held.Add(-int64(n))
+		l.a.count.busy.Add(1)
 		l.no = manyHeads
 		return true
 	}
