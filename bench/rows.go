@@ -190,7 +190,7 @@ func rows() []row {
 			contenders: []contender{peer("penstock")},
 			config: func(c *loadtest.Config) {
 				c.Subscribers, c.Rate, c.Batch, c.Size = 10, loadtest.AsAcknowledged, 200, 2_000
-				c.Duration = min(c.Duration, 5*time.Second)
+				c.Duration = max(c.Duration, 6*time.Second) // until it is full
 			},
 			figures:  []figure{memory, delivered, lost},
 			promises: []promise{{figure: memory.name, who: "penstock", bound: (1.3*256 + 50) * (1 << 20) / 1e6}},
