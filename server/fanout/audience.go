@@ -25,11 +25,12 @@ import (
 // broken tells which of these does not hold; tests call it after each pass.
 type audience struct {
 	key     string         // what its members have in common (Subscription.appendKey)
-	topics  []*topic.Topic // in the order of their names
+	topics  []*topic.Topic // those asked for by name, which it holds, then those that match its patterns
 	places  []int32        // where each topic's audiences list this one
 	members []*subscriber  // in no order
 	batch   *batch         // what is due to the members in this pass; nil between passes
 	pace    *pace          // nil where everything is flushed in the pass that reads it
+	wild    *wild          // nil where no patterns are asked for
 	lastID  uint64         // of the last event flushed
 	flushed uint32         // the tick of the last flush
 	http10  bool
@@ -44,6 +45,8 @@ const _ = uint(128 - unsafe.Sizeof(audience{})) // budget: people with their own
 type interest struct {
 	topic     *topic.Topic
 	audiences []listing
+	round     uint32 // of patterns in which it was judged; see pattern.go
+	judged    bool   // is in shard.judged
 }
 
 // A listing is an audience in a topic's list, with the topic's place in the
@@ -62,7 +65,7 @@ func (sh *shard) enter(m *subscriber, s *Subscription) {
 	if a == nil {
 		a = sh.newAudience(s)
 	} else {
-		for _, t := range a.topics {
+		for _, t := range a.held() {
 			t.Hold(sh.follower.Index())
 		}
 	}
@@ -97,6 +100,9 @@ func (sh *shard) newAudience(s *Subscription) *audience {
 		a.topics[i], a.places[i] = t, int32(len(in.audiences))
 		in.audiences = append(in.audiences, listing{a, int32(i)})
 	}
+	if len(s.Patterns) > 0 {
+		sh.newWild(a, s)
+	}
 	sh.audiences[a.key] = a
 	sh.stats.audiences.Add(1)
 	return a
@@ -114,9 +120,17 @@ func (sh *shard) remove(m *subscriber) {
 	if last == 0 {
 		sh.dissolve(a)
 	}
-	for _, t := range a.topics {
+	for _, t := range a.held() {
 		sh.seq.Table().Release(t, sh.follower.Index())
 	}
+}
+
+// held are the topics that a holds for its members: those asked for by name.
+func (a *audience) held() []*topic.Topic {
+	if a.wild == nil {
+		return a.topics
+	}
+	return a.topics[:a.wild.held]
 }
 
 // dissolve takes a, which has no member left, out of the index.
@@ -129,9 +143,12 @@ func (sh *shard) dissolve(a *audience) {
 		moved.audience.places[moved.topic] = a.places[i]
 		in.audiences[last] = listing{}
 		in.audiences = in.audiences[:last]
-		if last == 0 {
+		if last == 0 && !sh.keeps(in) {
 			delete(sh.index, t.Number())
 		}
+	}
+	if a.wild != nil {
+		sh.dropWild(a)
 	}
 	if a.pace != nil && a.pace.stirred {
 		sh.unschedule(a)

@@ -57,9 +57,22 @@ func (sh *shard) frame(e ring.Entry, form encode.Form) []byte {
 	f := &sh.formed[form]
 	if f.id != e.ID() {
 		f.id = e.ID()
-		f.bytes = encode.AppendForm(f.bytes[:0], e.Frame(), e.TypeEnd(), sh.index[e.Topic()].topic.Name(), form)
+		f.bytes = encode.AppendForm(f.bytes[:0], e.Frame(), e.TypeEnd(), sh.nameOf(e.Topic()), form)
 	}
 	return f.bytes
+}
+
+// nameOf is the name of the topic with that number, which an audience has asked
+// for. A topic of a pattern's past may be forgotten the moment that it is found;
+// its name is gone then.
+func (sh *shard) nameOf(number uint64) string {
+	in := sh.index[number]
+	if in == nil {
+		if in = sh.judge(number, nil); in == nil {
+			return ""
+		}
+	}
+	return in.topic.Name()
 }
 
 // A formed is the frame made last in some form.

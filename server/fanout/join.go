@@ -74,8 +74,14 @@ func (sh *shard) rewind(m *subscriber, r Rewind) {
 		// Ids are times, in microseconds.
 		m.told = uint64(max(0, sh.clock.Add(-r.Since).UnixMicro()))
 	case r.Count > 0:
-		l.past.floors = make([]uint64, len(m.audience.topics))
-		for i, t := range m.audience.topics {
+		topics := m.audience.topics
+		if m.audience.wild != nil {
+			m.told = 0
+			sh.fall(m, sh.position(m.audience))
+			topics, m.told = l.topics, sh.readID
+		}
+		l.past.floors = make([]uint64, len(topics))
+		for i, t := range topics {
 			l.past.floors[i] = sh.seq.Floor(t, sh.position(m.audience), r.Count)
 			m.told = min(m.told, l.past.floors[i])
 		}

@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"penstock/ring"
+	"penstock/server/topic"
 )
 
 const (
@@ -221,7 +222,10 @@ func (sh *shard) served(m *subscriber, s *slice, n int) {
 		}
 	}
 	l.cursor = s.next
-	l.past.passed(l.cursor, s.place, len(m.audience.topics))
+	l.past.passed(l.cursor, s.place, m.audience)
+	if l.fell && l.cursor >= l.fellUntil {
+		l.fell, l.topics = false, nil // what follows is in the ring
+	}
 }
 
 // sendRest sends what is left of m's chunk. n is what went out; ok is false
@@ -263,7 +267,13 @@ func (sh *shard) sendRest(m *subscriber) (n int, ok bool) {
 // no longer has it.
 func (sh *shard) remake(m *subscriber) []byte {
 	r := &m.lag.rest
-	found, _, lost := sh.seq.Gather(sh.found[:0], m.audience.topics, r.after, r.first, r.end, 1<<62)
+	var found []topic.Found
+	var lost bool
+	if a := m.audience; a.wild == nil {
+		found, _, lost = sh.seq.Gather(sh.found[:0], a.topics, r.after, r.first, r.end, 1<<62)
+	} else {
+		found, _, lost = sh.seq.Walk(sh.found[:0], func(number uint64) bool { return sh.wants(a, number) }, r.after, r.first, r.end, 1<<62)
+	}
 	sh.found = found
 	sh.shared.audience = nil
 	buf, _ := sh.begin(m.audience, nil)

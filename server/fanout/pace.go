@@ -128,7 +128,14 @@ func (sh *shard) flushBacklog(a *audience) {
 	cursor := c.cursor
 	c.last = sh.clock
 	for cursor < sh.read && len(a.members) > 0 {
-		found, next, lost := sh.seq.Gather(sh.found[:0], a.topics, c.beforeID, cursor, sh.read, sh.flushMaxBytes)
+		var found []topic.Found
+		var next ring.Position
+		var lost bool
+		if a.wild == nil {
+			found, next, lost = sh.seq.Gather(sh.found[:0], a.topics, c.beforeID, cursor, sh.read, sh.flushMaxBytes)
+		} else {
+			found, next, lost = sh.seq.Walk(sh.found[:0], func(number uint64) bool { return sh.wants(a, number) }, c.beforeID, cursor, sh.read, sh.flushMaxBytes)
+		}
 		sh.found = found
 		if lost {
 			// Held back for so long that the ring has gone on: each member is told.

@@ -88,6 +88,9 @@ func (sh *shard) readEntries(reader *ring.Reader) {
 		sh.readID = e.ID()
 		if n := e.Topic(); n != last {
 			last, in = n, sh.index[n]
+			if sh.round != 0 && (in == nil || in.round != sh.round) {
+				in = sh.judge(n, in)
+			}
 		}
 		if in == nil {
 			continue

@@ -32,6 +32,7 @@ import (
 	"time"
 
 	"penstock/encode"
+	"penstock/server/topic"
 )
 
 var update = flag.Bool("update", false, "write the scenarios' outcomes")
@@ -159,8 +160,18 @@ func (p *player) do(words []string) []string {
 	h := p.house
 	switch words[0] {
 	case "subscribe":
-		sub := &Subscription{Topics: strings.Split(plain[1], ","), HTTP10: has("http10"), HeartbeatEvent: has("events"), BadID: args["bad"],
+		sub := &Subscription{HTTP10: has("http10"), HeartbeatEvent: has("events"), BadID: args["bad"],
 			Form: map[string]encode.Form{"": encode.FormType, "topic": encode.FormTopic, "envelope": encode.FormEnvelope}[args["form"]]}
+		sub.Topics = nil
+		for _, name := range strings.Split(plain[1], ",") {
+			if pattern, err := topic.ParsePattern(name); err != nil {
+				p.t.Fatal(err)
+			} else if pattern.Plain() {
+				sub.Topics = append(sub.Topics, name)
+			} else {
+				sub.Patterns = append(sub.Patterns, pattern)
+			}
+		}
 		sub.Snapshot, sub.Latest = has("snapshot"), has("latest")
 		sub.OnLag = map[string]OnLag{"": OnLagGap, "latest": OnLagLatest, "close": OnLagClose}[args["onlag"]]
 		sub.Interval, _ = time.ParseDuration(args["interval"])

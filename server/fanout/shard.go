@@ -45,6 +45,14 @@ type shard struct {
 	due       []*audience          // have a batch in this pass
 	full      []*audience          // have a full one now
 
+	patterns topic.Trie[*audience]
+	wilds    int         // audiences with patterns
+	round    uint32      // of judging topics by them; 0: there are none
+	rounds   uint32      // the newest round ever
+	mark     uint64      // of the newest judgement
+	judged   []*interest // topics that were
+	swept    int         // of them, in this round of sweeping
+
 	slots     []*subscriber
 	freeSlots []uint32
 	leftSlots []uint32 // free after this pass: an event in hand may still name them

@@ -111,7 +111,7 @@ func (sh *shard) look(m *subscriber) (s slice, found []topic.Found) {
 		found, s.place = sh.snapshot(a, p)
 		s.next = l.cursor
 	case l.skims(a) && !p.rewind:
-		found, s.gap = sh.newest(a, m.told, limit, l.opening != nil)
+		found, s.gap = sh.newest(m, limit)
 		s.next = max(l.cursor, limit)
 		if n := prefix(found, sliceBytes); n < len(found) {
 			found, s.next = found[:n], l.cursor
@@ -122,8 +122,13 @@ func (sh *shard) look(m *subscriber) (s slice, found []topic.Found) {
 		if p.rewind {
 			limit = min(limit, p.until)
 		}
-		found, s.next, s.gap = sh.seq.GatherAbove(sh.found[:0], a.topics, p.floors, m.told, l.cursor, max(limit, l.cursor), sliceBytes)
-		sh.found = found
+		limit = max(limit, l.cursor)
+		if a.wild != nil {
+			found, s.next, s.gap = sh.lookWild(m, limit)
+		} else {
+			found, s.next, s.gap = sh.seq.GatherAbove(sh.found[:0], a.topics, p.floors, m.told, l.cursor, limit, sliceBytes)
+			sh.found = found
+		}
 		if p.rewind && l.opening != nil {
 			s.gap = false // it asked for what is there
 		}
@@ -139,18 +144,25 @@ func (sh *shard) look(m *subscriber) (s slice, found []topic.Found) {
 // skims tells whether only the newest event of each topic is of interest.
 func (l *lag) skims(a *audience) bool { return l.skim || a.pace != nil && a.pace.latest }
 
-// newest finds the newest entry of each of a's topics that is newer than an id and before a
-// position. lost tells whether one will never be known: it is out of reach and nothing
-// newer has come, or, for a resume, it may have been here before the topic's history begins.
-func (sh *shard) newest(a *audience, after uint64, limit ring.Position, resume bool) (found []topic.Found, lost bool) {
+// newest finds the newest entry before a position of each of m's topics that has one newer
+// than what m was told. lost tells whether one will never be known: it is out of reach
+// and nothing newer has come, or, for a resume, it may have been here before what is
+// known of the topic begins.
+func (sh *shard) newest(m *subscriber, limit ring.Position) (found []topic.Found, lost bool) {
+	l, topics := m.lag, m.audience.topics
+	if m.audience.wild != nil && l.cursor == 0 {
+		// A topic may have been quiet since the audience came.
+		topics = sh.seq.Table().Matching(m.audience.wild.patterns, m.told)
+		lost = l.opening != nil && m.told < sh.seq.Table().NewestForgotten()
+	}
 	found = sh.found[:0]
-	for _, t := range a.topics {
+	for _, t := range topics {
 		f, ok, gone := sh.seq.Latest(t, limit)
-		if ok && f.Entry.ID() > after {
+		if ok && f.Entry.ID() > m.told {
 			found = append(found, f)
 		}
 		id, _, _ := t.Newest()
-		lost = lost || gone && id > after || resume && after < t.Since()
+		lost = lost || gone && id > m.told || l.opening != nil && m.told < t.Since()
 	}
 	sh.found = found
 	sortFound(found)
@@ -158,18 +170,36 @@ func (sh *shard) newest(a *audience, after uint64, limit ring.Position, resume b
 }
 
 // snapshot finds the newest entries, as they were where the subscriber joined, of
-// the topics that nothing newer has been sent of: a slice of them from a place on.
+// the topics that nothing newer has been sent of: a slice of them from a place on. For an
+// audience with patterns the places are parts of the table.
 func (sh *shard) snapshot(a *audience, p *past) (found []topic.Found, place int32) {
 	found = sh.found[:0]
 	place = p.next
-	for size := 0; int(place) < len(a.topics) && size < sliceBytes; place++ {
-		if f, ok, _ := sh.seq.Latest(a.topics[place], p.until); ok && f.Entry.ID() <= p.after {
-			found = append(found, f)
-			size += len(f.Entry.Frame())
+	topics := a.topics
+	for size := 0; int(place) < p.places(a) && size < sliceBytes; place++ {
+		topics = topics[:0:0]
+		if a.wild != nil {
+			topics = sh.seq.Table().MatchingIn(topics, int(place), a.wild.patterns, 0)
+		} else {
+			topics = a.topics[place : place+1]
+		}
+		for _, t := range topics {
+			if f, ok, _ := sh.seq.Latest(t, p.until); ok && f.Entry.ID() <= p.after {
+				found = append(found, f)
+				size += len(f.Entry.Frame())
+			}
 		}
 	}
 	sh.found = found
 	return found, place
+}
+
+// places is how many places a snapshot of a has.
+func (p *past) places(a *audience) int {
+	if a.wild != nil {
+		return topic.Parts
+	}
+	return len(a.topics)
 }
 
 // due tells whether something of the past is still to be served.
@@ -179,12 +209,12 @@ func (p *past) due() bool { return p.rewind || p.snapshot }
 func (p *past) snapping(cursor ring.Position) bool { return p.snapshot && cursor >= p.until }
 
 // passed forgets what of the past has been served.
-func (p *past) passed(cursor ring.Position, place int32, topics int) {
+func (p *past) passed(cursor ring.Position, place int32, a *audience) {
 	p.next = place
 	if cursor >= p.until {
 		p.rewind, p.floors = false, nil
 	}
-	if int(place) >= topics {
+	if p.snapshot && int(place) >= p.places(a) {
 		p.snapshot = false
 	}
 }
@@ -193,22 +223,37 @@ func (p *past) passed(cursor ring.Position, place int32, topics int) {
 // are gone. stands is the gap's own id.
 func (sh *shard) appendGap(buf []byte, m *subscriber, stands uint64) []byte {
 	g := encode.Gap{After: strconv.FormatUint(m.told, 10), Before: sh.seq.BeforeID(), Reason: gapName(m.lag.reason)}
-	for _, t := range m.audience.topics {
+	for _, t := range m.topics() {
 		if sh.seq.Lost(t, m.told) {
 			g.Topics = append(g.Topics, t.Name())
 		}
 	}
-	if len(g.Topics) == 0 || len(g.Topics) > MaxGapTopics {
+	w := m.audience.wild
+	if len(g.Topics) == 0 || len(g.Topics) > MaxGapTopics || w != nil && m.told < sh.seq.Table().NewestForgotten() {
 		g.Topics = m.audience.names()
 	}
 	return encode.AppendGap(buf, &g, stands)
 }
 
-// names are the names of a's topics.
+// topics are those that m may have lost something of.
+func (m *subscriber) topics() []*topic.Topic {
+	if m.lag.fell {
+		return m.lag.topics
+	}
+	return m.audience.topics
+}
+
+// names are the topics and patterns that a's members asked for.
 func (a *audience) names() []string {
-	names := make([]string, len(a.topics))
-	for i, t := range a.topics {
-		names[i] = t.Name()
+	var names []string
+	if a.wild != nil {
+		for _, p := range a.wild.patterns {
+			names = append(names, p.String())
+		}
+		return names
+	}
+	for _, t := range a.topics {
+		names = append(names, t.Name())
 	}
 	return names
 }

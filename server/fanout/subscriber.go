@@ -16,6 +16,7 @@ import (
 	"unsafe"
 
 	"penstock/ring"
+	"penstock/server/topic"
 )
 
 type subscriberState uint8
@@ -51,11 +52,17 @@ type lag struct {
 	past    past          // what it gets before it is caught up as anybody
 	reason  GapReason     // what a gap found now is due to
 	at      int32         // its place in shard.laggards
-	blocked bool          // waits for writability
-	queued  bool          // waits in shard.ready
-	parked  bool          // ahead of its audience: waits for the audience's flush
-	skim    bool          // only the newest event of each topic, until it is caught up
-	ending  bool          // is to end once the rest is sent
+
+	// Of an audience with patterns, while something that it was not told has left the ring:
+	topics    []*topic.Topic // those that match and have something newer
+	fellUntil ring.Position  // they are all that matter before it
+	fell      bool
+
+	blocked bool // waits for writability
+	queued  bool // waits in shard.ready
+	parked  bool // ahead of its audience: waits for the audience's flush
+	skim    bool // only the newest event of each topic, until it is caught up
+	ending  bool // is to end once the rest is sent
 }
 
 // A past is what a joiner asked for of the time before it came: the zero value

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"penstock/encode"
+	"penstock/server/topic"
 )
 
 // MaxGapTopics is how many topics a gap names at the most; one of more topics
@@ -19,9 +20,10 @@ const MaxGapTopics = 100
 // A Subscription is what one stream asks for. It is plain data: no closures, no
 // connection, nothing that a shard would have to wait for.
 //
-// Topics must be valid names, sorted, without doubles, at least one.
+// Topics and patterns are valid, sorted, without doubles, and at least one of either.
 type Subscription struct {
-	Topics []string // plain names, sorted, without doubles
+	Topics   []string        // plain names
+	Patterns []topic.Pattern // with wildcards
 
 	Resume bool   // go on after LastID
 	LastID uint64 // the client's last event id; only with Resume
@@ -80,6 +82,10 @@ func (s *Subscription) appendKey(dst []byte) []byte {
 		// No name holds a control character, so that the key is unambiguous.
 		dst = append(dst, 0)
 		dst = append(dst, t...)
+	}
+	for _, p := range s.Patterns {
+		dst = append(dst, 1)
+		dst = append(dst, p.String()...)
 	}
 	return dst
 }

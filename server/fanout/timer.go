@@ -40,6 +40,7 @@ func (sh *shard) ticks() {
 			}
 		}
 		sh.linger()
+		sh.sweep()
 	}
 }
 

@@ -36,6 +36,7 @@ type Follower struct {
 	state atomic.Uint32
 	read  atomic.Uint64
 	bound atomic.Uint64 // how many bytes it may leave unread before publishers wait
+	round atomic.Uint32 // in which it judges topics by its patterns; 0: it has none
 	_     [128]byte
 }
 
@@ -92,6 +93,12 @@ func (f *Follower) Done(read ring.Position, allowance int) {
 	f.s.gate.knock()
 }
 
+// Patterns begins a new round of judging topics: the shard's patterns have changed, and
+// publishers wake it for each topic until it has judged that anew. 0 ends judging: the shard has no
+// patterns. As with Table.Acquire, what was published before is ahead of the shard's read
+// position. The shard's thread.
+func (f *Follower) Patterns(round uint32) { f.round.Store(round) }
+
 // Unread returns how many bytes of the ring the shard had not read at the end of its
 // last pass, or since then. Any goroutine.
 func (f *Follower) Unread() uint64 {
@@ -100,7 +107,10 @@ func (f *Follower) Unread() uint64 {
 }
 
 // behind reports whether publishers have to wait for the shard.
-func (f *Follower) behind() bool { return f.Unread() > f.bound.Load() }
+func (f *Follower) behind() bool {
+	granted := f.s.gate.granted.Load() // first: what has been published since is counted twice, not left out
+	return f.Unread()+uint64(granted) > f.bound.Load()
+}
 
 // rouse rings the bell if the shard sleeps. One ring for each sleep: the bell stays
 // rung until the shard has seen it.
@@ -122,7 +132,7 @@ func (s *Sequencer) wake(topics ...*Topic) {
 			continue
 		}
 		for _, t := range topics {
-			if t.wanted(f.index) {
+			if t.wanted(f) {
 				f.rouse()
 				break
 			}

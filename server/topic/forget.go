@@ -118,6 +118,7 @@ func (s *Sequencer) forgetLocked(t *Topic) bool {
 	if slot := s.table.slot(t.name); slot.Load() < t.newest.Load() {
 		slot.Store(t.newest.Load())
 	}
+	s.table.newestForgotten.Store(max(s.table.newestForgotten.Load(), t.newest.Load()))
 	s.table.removeLocked(p, t)
 	p.mu.Unlock()
 

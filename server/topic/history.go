@@ -68,6 +68,44 @@ func (s *Sequencer) GatherAbove(dst []Found, topics []*Topic, floors []uint64, a
 	return found, next, lost
 }
 
+// Dropped returns the newest id of what has left the ring, or is just leaving it; 0 when nothing
+// has. All newer entries of all topics are in the ring. Any goroutine.
+func (s *Sequencer) Dropped() uint64 { return s.dropped.Load() }
+
+// Walk is Gather for topics that are known by a function of their numbers, as those of a pattern:
+// it walks through the ring from an entry's position, or a former head, on, over no more than walkMost bytes, and knows no kept
+// copies. lost tells that the tail had passed the place where it began or came to: who cannot
+// say which topics lost something asks Table.Matching. Any goroutine.
+func (s *Sequencer) Walk(dst []Found, member func(number uint64) bool, after uint64, from, limit ring.Position, maxBytes int) (found []Found, next ring.Position, lost bool) {
+	limit = min(limit, from+walkMost)
+	found, first := dst, len(dst)
+	if from < s.ring.Tail() {
+		return found, from, true
+	}
+	rd := s.ring.Reader(from, ring.None)
+	for rd.Position() < limit {
+		e, at, ok := rd.Next()
+		if !ok {
+			return found, rd.Position(), rd.Lapped()
+		}
+		if at >= limit {
+			return found, at, false
+		}
+		if e.ID() <= after || !member(e.Topic()) {
+			continue
+		}
+		if maxBytes -= len(e.Frame()); maxBytes < 0 && len(found) > first {
+			return found, at, false
+		}
+		found = append(found, Found{e, at})
+	}
+	return found, rd.Position(), false
+}
+
+// walkMost is how many bytes of the ring one Walk looks at, so that it ends in about a
+// millisecond.
+const walkMost = 1 << 20
+
 // A gatherer is one call of Gather.
 type gatherer struct {
 	s      *Sequencer
@@ -126,6 +164,9 @@ func (g *gatherer) run(from, limit ring.Position) ring.Position {
 		}
 	}
 	limit = min(limit, g.s.ring.Head())
+	if len(g.topics) == 0 {
+		return max(from, limit)
+	}
 	at := from
 	if start, ok := g.walkStart(from); ok && g.floors == nil {
 		near := start + ring.Position(walkBytes*len(g.topics))

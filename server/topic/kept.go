@@ -116,6 +116,7 @@ func (s *Sequencer) makeRoomLocked(n int) {
 			t.isSilent = true
 			s.silent.add(t)
 		}
+		s.dropped.Store(e.ID()) // before the tail moves: see Dropped
 		s.ring.Drop()
 	}
 }

@@ -96,6 +96,7 @@ type Sequencer struct {
 
 	_       [128]byte
 	settled atomic.Uint64
+	dropped atomic.Uint64 // id of the newest entry that has left the ring
 
 	_        [128]byte
 	mu       sync.Mutex
@@ -198,6 +199,15 @@ func (s *Sequencer) Publish(p *Publication) (id uint64, err error) {
 	return s.publish(p, false)
 }
 
+// Topic returns the topic with a number that an entry of the ring bears; false when it was
+// forgotten meanwhile. It takes the sequencer's lock for a moment. Any goroutine.
+func (s *Sequencer) Topic(number uint64) (*Topic, bool) {
+	s.mu.Lock()
+	t, ok := s.byNumber[number]
+	s.mu.Unlock()
+	return t, ok
+}
+
 // PublishOwn is Publish for the server's own topics ($...): it never waits for shards. A
 // place among the topics it always gets. Any goroutine.
 func (s *Sequencer) PublishOwn(p *Publication) (id uint64, err error) {
@@ -205,7 +215,8 @@ func (s *Sequencer) PublishOwn(p *Publication) (id uint64, err error) {
 }
 
 func (s *Sequencer) publish(p *Publication, own bool) (id uint64, err error) {
-	if err := s.judge(&p.Event); err != nil {
+	size, err := s.judge(&p.Event)
+	if err != nil {
 		return 0, err
 	}
 	if err := s.enter(); err != nil {
@@ -213,9 +224,11 @@ func (s *Sequencer) publish(p *Publication, own bool) (id uint64, err error) {
 	}
 	defer s.leave()
 	if !own {
-		if err := s.gate.pass(false); err != nil {
+		granted, err := s.gate.pass(false, size)
+		if err != nil {
 			return 0, err
 		}
+		defer s.gate.through(granted)
 	}
 	sc := scratches.Get().(*scratch)
 	defer sc.free()
@@ -260,15 +273,15 @@ func (s *Sequencer) publishNew(name string, frame []byte, typeEnd int, now int64
 	}
 }
 
-// judge tells what is wrong with an event.
-func (s *Sequencer) judge(e *encode.Event) error {
+// judge tells what is wrong with an event, or how many bytes its frame takes at the most.
+func (s *Sequencer) judge(e *encode.Event) (size int, err error) {
 	if err := e.Check(); err != nil {
-		return err
+		return 0, err
 	}
-	if size := encode.FrameSize(e) + encode.MaxIDLine; size > s.maxFrame {
-		return &FrameTooLargeError{size, s.maxFrame}
+	if size = encode.FrameSize(e) + encode.MaxIDLine; size > s.maxFrame {
+		return 0, &FrameTooLargeError{size, s.maxFrame}
 	}
-	return nil
+	return size, nil
 }
 
 // publishLocked gives an event its id and appends it. The frame lacks its id line, for

@@ -39,10 +39,11 @@ type Topic struct {
 	// Who holds it: counters[0] publishers that may make it new, counters[1+i] the
 	// subscribers of shard i. dead once it is forgotten.
 	counters []atomic.Int32
-	few      [4]atomic.Int32 // the counters where they fit: one allocation less
-	claimed  atomic.Bool     // has a place among the published; set and reset with the sequencer's lock
-	held     atomic.Uint32   // notHeld, isHeld or released: see forget.go
-	released *Topic          // the next one on the table's stack of released topics
+	verdicts atomic.Pointer[[]atomic.Uint32] // see Judge; nil until a shard with patterns has judged
+	few      [4]atomic.Int32                 // the counters where they fit: one allocation less
+	claimed  atomic.Bool                     // has a place among the published; set and reset with the sequencer's lock
+	held     atomic.Uint32                   // notHeld, isHeld or released: see forget.go
+	released *Topic                          // the next one on the table's stack of released topics
 
 	// With the sequencer's lock.
 	keptOldest *keptFrame
@@ -54,7 +55,7 @@ type Topic struct {
 }
 
 // A topic without subscribers costs this and its name, beside map entries.
-const _ = uint(176 - unsafe.Sizeof(Topic{}))
+const _ = uint(184 - unsafe.Sizeof(Topic{}))
 
 // publishers is the counter of those who publish.
 const publishers = 0
@@ -115,8 +116,43 @@ func (t *Topic) raise(counter int) bool {
 	}
 }
 
-// wanted reports whether a shard has subscribers of the topic.
-func (t *Topic) wanted(shard int) bool { return t.counters[1+shard].Load() > 0 }
+// wanted reports whether a shard wants to be woken for the topic: it has subscribers of it,
+// or patterns that match it, or patterns by which it has not judged it yet.
+func (t *Topic) wanted(f *Follower) bool {
+	if t.counters[1+f.index].Load() > 0 {
+		return true
+	}
+	round := f.round.Load()
+	if round == 0 {
+		return false
+	}
+	v := t.verdicts.Load()
+	if v == nil {
+		return true
+	}
+	verdict := (*v)[f.index].Load()
+	return verdict != round<<1
+}
+
+// Judge notes whether the patterns of a shard match the topic, in the round that Patterns has
+// begun: until then publishers wake the shard for it. The shard's thread.
+func (t *Topic) Judge(f *Follower, round uint32, matches bool) {
+	v := t.verdicts.Load()
+	if v == nil {
+		all := make([]atomic.Uint32, len(t.counters)-1)
+		if v = &all; !t.verdicts.CompareAndSwap(nil, v) {
+			v = t.verdicts.Load()
+		}
+	}
+	verdict := round << 1
+	if matches {
+		verdict |= 1
+	}
+	(*v)[f.index].Store(verdict)
+}
+
+// Forgotten reports whether the topic was forgotten: its number will not come again. Any goroutine.
+func (t *Topic) Forgotten() bool { return t.counters[0].Load() < 0 }
 
 // idle reports whether nobody holds the topic at this moment.
 func (t *Topic) idle() bool {
@@ -164,7 +200,8 @@ type Table struct {
 
 	// The newest id forgotten of the names with that hash: what a name that is not in the
 	// table takes its since from.
-	forgotten *[slots]atomic.Uint64
+	forgotten       *[slots]atomic.Uint64
+	newestForgotten atomic.Uint64 // of all names
 
 	parts [parts]part
 }
