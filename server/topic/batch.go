@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"penstock/encode"
+	"penstock/ring"
 )
 
 // A BatchError says which event of a batch can't be published. None was.
@@ -44,7 +45,7 @@ func (s *Sequencer) PublishBatch(ps []Publication, ids []uint64) error {
 		return nil
 	}
 	for i := range ps {
-		err := s.judge(&ps[i].Event)
+		_, err := s.judge(&ps[i].Event)
 		if IsOwn(ps[i].Topic) {
 			err = ErrOwnTopic
 		}
@@ -56,7 +57,9 @@ func (s *Sequencer) PublishBatch(ps []Publication, ids []uint64) error {
 		return err
 	}
 	defer s.leave()
-	if err := s.gate.pass(false); err != nil {
+	n, size := slice(ps)
+	granted, err := s.gate.pass(false, size)
+	if err != nil {
 		return err
 	}
 	sc := scratches.Get().(*scratch)
@@ -65,16 +68,29 @@ func (s *Sequencer) PublishBatch(ps []Publication, ids []uint64) error {
 	for i := range ps {
 		if err := s.hold(sc, ps[i].Topic); err != nil {
 			s.unclaim(sc)
+			s.gate.through(granted)
 			return &BatchError{i, err}
 		}
 	}
-	for done := 0; done < len(ps); {
-		if done > 0 {
-			s.gate.pass(true)
+	for done := 0; ; {
+		s.publishSlice(sc, ps[done:done+n], sc.topics[done:done+n], ids[done:done+n])
+		s.gate.through(granted)
+		if done += n; done == len(ps) {
+			return nil
 		}
-		done += s.publishSlice(sc, ps, ids, done)
+		n, size = slice(ps[done:])
+		granted, _ = s.gate.pass(true, size)
 	}
-	return nil
+}
+
+// slice tells how many of the events make the next slice, and about how many bytes of the ring.
+func slice(ps []Publication) (n, size int) {
+	for n < min(len(ps), sliceEvents) && size < sliceBytes {
+		e := &ps[n].Event
+		size += ring.HeaderSize + len(e.Type) + len(e.Data) + encode.MaxIDLine
+		n++
+	}
+	return n, size
 }
 
 // hold holds the topic of a batch's next event until letGo, with a place for it.
@@ -126,29 +142,25 @@ func (s *Sequencer) letGo(sc *scratch) {
 	}
 }
 
-// publishSlice publishes the next events of a batch, from ps[first] on: as many as one
-// slice takes. It returns how many.
-func (s *Sequencer) publishSlice(sc *scratch, ps []Publication, ids []uint64, first int) int {
-	buf, n := sc.buf[:0], 0
-	for n < sliceEvents && first+n < len(ps) && len(buf) < sliceBytes {
+// publishSlice publishes a slice of a batch to its topics, which are held, and stores the ids.
+func (s *Sequencer) publishSlice(sc *scratch, ps []Publication, topics []*Topic, ids []uint64) {
+	buf := sc.buf[:0]
+	for i := range ps {
 		from := len(buf)
-		frame, typeEnd := encode.AppendFrame(buf, &ps[first+n].Event)
-		sc.frames[n] = frameIn{from, len(frame), typeEnd}
+		frame, typeEnd := encode.AppendFrame(buf, &ps[i].Event)
+		sc.frames[i] = frameIn{from, len(frame), typeEnd}
 		// Room for the id, behind each frame.
 		buf = slices.Grow(frame, encode.MaxIDLine)[:len(frame)+encode.MaxIDLine]
-		n++
 	}
 	sc.buf = buf
-	topics := sc.topics[first : first+n]
 	now := s.now()
 	s.mu.Lock()
 	for i, t := range topics {
 		f := &sc.frames[i]
-		ids[first+i] = s.publishLocked(t, buf[f.from:f.to:f.to+encode.MaxIDLine], f.typeEnd, now)
+		ids[i] = s.publishLocked(t, buf[f.from:f.to:f.to+encode.MaxIDLine], f.typeEnd, now)
 	}
 	s.mu.Unlock()
 	s.wake(topics...)
-	return n
 }
 
 // scratch is what a publisher encodes into: it is copied into the ring under the lock.

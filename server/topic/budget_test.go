@@ -123,25 +123,16 @@ func TestKeptFrameMemory(t *testing.T) {
 
 // What one lock holds up: a slice of a batch.
 func TestBatchIsSliced(t *testing.T) {
-	s := open(t, Options{MaxEventSize: 16 << 10})
 	for _, size := range []int{0, 100, 2000, 10_000} {
 		ps := make([]Publication, 500)
 		for i := range ps {
 			ps[i] = Publication{Topic: "a", Event: encode.Event{Data: make([]byte, size)}}
 		}
-		sc := scratches.Get().(*scratch)
-		for range ps {
-			if err := s.hold(sc, "a"); err != nil {
-				t.Fatal(err)
-			}
+		n, bytes := slice(ps)
+		each := ring.HeaderSize + size + encode.MaxIDLine
+		if want := min(sliceEvents, (sliceBytes-1)/each+1); n != want || bytes != n*each {
+			t.Errorf("a slice of events of %d bytes has %d of %d bytes, want %d", size, n, bytes, want)
 		}
-		n := s.publishSlice(sc, ps, make([]uint64, len(ps)), 0)
-		want := min(sliceEvents, sliceBytes/(size+len("data: \n")+encode.MaxIDLine)+1)
-		if n != want {
-			t.Errorf("a slice of events of %d bytes has %d, want %d", size, n, want)
-		}
-		s.letGo(sc)
-		sc.free()
 	}
 }
 

@@ -20,6 +20,7 @@ type gate struct {
 	maxWaiting int
 
 	waiting atomic.Int32 // in line; counted before the last look, see Follower.Done
+	granted atomic.Int64 // bytes that those let in from the line have not published yet
 	drain   chan struct{}
 
 	mu          sync.Mutex
@@ -39,27 +40,40 @@ type waiter struct {
 
 // pass returns at once when no shard is too far behind and nobody waits already. Otherwise it
 // waits its turn: for as long as the options say and no longer than until the server drains, or
-// without a limit if the publisher is patient (its batch has begun). Any goroutine but a shard's.
-func (g *gate) pass(patient bool) error {
+// without a limit if the publisher is patient (its batch has begun). Whoever waited is
+// granted the bytes that it is about to publish, and gives them back by through when it
+// has: so a line does not rush in on the first one's look. Any goroutine but a shard's.
+func (g *gate) pass(patient bool, size int) (granted int, err error) {
 	if g.waiting.Load() == 0 && !g.s.behind() {
-		return nil
+		return 0, nil
 	}
 	if g.shed && !patient {
 		if !g.s.behind() {
-			return nil // only batches wait, and not for room
+			return 0, nil // only batches wait, and not for room
 		}
 		g.mu.Lock()
 		g.overloads++
 		g.mu.Unlock()
-		return ErrOverload
+		return 0, ErrOverload
 	}
 	w := g.join(patient)
 	if w == nil {
-		return ErrOverload
+		return 0, ErrOverload
 	}
-	err := g.stand(w, patient)
+	if err = g.stand(w, patient); err == nil {
+		granted = size
+		g.granted.Add(int64(size))
+	}
 	g.leave(w, patient, err)
-	return err
+	return granted, err
+}
+
+// through gives back what pass has granted: it is in the ring, or will not be.
+func (g *gate) through(granted int) {
+	if granted > 0 {
+		g.granted.Add(int64(-granted))
+		g.knock()
+	}
 }
 
 // join puts a publisher at the end of the line; nil if there is no room for one more.

@@ -171,9 +171,9 @@ func TestWaitersGoInTurn(t *testing.T) {
 			before := len(order)
 			f.Done(s.Ring().Head(), 0)
 			synctest.Wait()
-			// 32 KiB and at most two of 10 KiB more: each looks before the one before it has appended.
-			if in := len(order) - before; in < 3 || in > 6 {
-				t.Errorf("%d went in at once, want 4 or so", in)
+			// 32 KiB are four of 10 KiB, however late each is with its event.
+			if in := len(order) - before; in != min(4, 20-before) {
+				t.Errorf("%d went in at once, want 4", in)
 			}
 			rounds++
 		}
@@ -184,8 +184,11 @@ func TestWaitersGoInTurn(t *testing.T) {
 				break
 			}
 		}
-		if rounds > 8 {
-			t.Errorf("%d passes", rounds)
+		if rounds != 5 {
+			t.Errorf("%d passes, want 5", rounds)
+		}
+		if granted := s.gate.granted.Load(); granted != 0 {
+			t.Errorf("%d bytes stay granted", granted)
 		}
 	})
 }
