@@ -110,16 +110,33 @@ func TestBadBodyIsAnswered(t *testing.T) {
 // all.
 func TestTooLargeReachesClientThatIsStillSending(t *testing.T) {
 	s := start(t)
-	c := s.dial(t)
 	const size = 64 << 20
-	c.send(post("/echo", size, ""))
 	chunk := make([]byte, 1<<20)
-	for range size / len(chunk) {
-		if _, err := c.Write(chunk); err != nil {
-			t.Fatalf("reset while sending: %v", err)
+	for _, w := range ways[1:] {
+		for _, head := range []string{
+			post("/echo", size, w.pad),
+			post("/echo", size, "Expect: 100-continue\r\n"+w.pad), // it does not wait
+			strings.Replace(chunkedPost, "\r\n\r\n", "\r\n"+w.pad+"\r\n", 1) + fmt.Sprintf("%x\r\n", size),
+			strings.Replace(chunkedPost, "\r\n\r\n", "\r\n"+w.pad+"\r\n", 1),
+		} {
+			c := w.open(t, s)
+			c.send(head)
+			before, after := "", ""
+			if strings.HasSuffix(head, "\r\n\r\n") && strings.Contains(head, "chunked") {
+				before, after = fmt.Sprintf("%x\r\n", len(chunk)), "\r\n"
+			}
+			for range size / len(chunk) {
+				if _, err := c.Write([]byte(before + string(chunk) + after)); err != nil {
+					t.Fatalf("%s: %.60q: reset while sending: %v", w.name, head, err)
+				}
+			}
+			checkRefused(t, c, 413, "body too large")
+			c.Close()
 		}
 	}
-	checkRefused(t, c, 413, "body too large")
+	if st := s.Stats(); st.Floods != 0 {
+		t.Errorf("%+v", st)
+	}
 }
 
 // 100 Continue comes before the body and once, in any case of letters, and not in HTTP/1.0.

@@ -105,7 +105,8 @@ type long struct {
 	phase    phase
 	deadline atomic.Int64 // what the phase may last until, on the acceptor's clock; 0: no limit
 	expired  atomic.Bool  // the deadline of a body or an answer is over
-	writing  atomic.Bool  // the deadline is the client's that does not read
+	handling atomic.Bool  // in the Handler: nobody reads what comes
+	writing  atomic.Bool  // waiting for a client that does not read; nobody reads what comes either
 
 	scan     scan
 	held     []byte // bytes that were read and not yet used: part of a head, and what came with its end
@@ -400,7 +401,9 @@ func (l *long) last(answer []byte) {
 // serve is fasthttp's handler.
 func (a *Acceptor) serve(ctx *fasthttp.RequestCtx) {
 	l := ctx.Conn().(*long)
+	l.handling.Store(true)
 	defer func() {
+		l.handling.Store(false)
 		// One request's bug must not end everybody's streams.
 		if r := recover(); r != nil {
 			a.o.Log.Error("panic while a request was served", "panic", r, "path", string(ctx.Path()), "stack", string(debug.Stack()))

@@ -105,9 +105,10 @@ func (a *Acceptor) sweepEvery() time.Duration {
 	return max(time.Millisecond, min(every, shortest/4))
 }
 
-// floods tells whether far more waits in netpoll's buffer than a request may have.
+// floods tells whether far more waits in netpoll's buffer than a request may have, and nobody
+// reads it.
 func (l *long) floods() bool {
-	return l.attached.Load() && l.np.Reader().Len() > l.a.o.MaxBodySize+floodMost
+	return (l.handling.Load() || l.writing.Load()) && l.attached.Load() && l.np.Reader().Len() > l.a.o.MaxBodySize+floodMost
 }
 
 // expire ends a connection, or what it is at, because its time is up. The accept thread.
