@@ -85,3 +85,17 @@ func FuzzEnvelope(f *testing.F) {
 		}
 	})
 }
+
+func TestHelloIsTheFirstBlockAndAnEvent(t *testing.T) {
+	for _, c := range []struct {
+		withID, resumed bool
+		want            string
+	}{
+		{true, true, `event: hello` + "\n" + `data: {"id":"42","resumed":true,"server":"penstock","version":"v1 \"x\""}` + "\nretry: 2000\nid: 42\n\n"},
+		{false, false, `event: hello` + "\n" + `data: {"id":"","resumed":false,"server":"penstock","version":"v1 \"x\""}` + "\nretry: 2000\n\n"},
+	} {
+		if got := string(AppendHello(nil, 2000, 42, c.withID, c.resumed, `v1 "x"`)); got != c.want {
+			t.Errorf("%q, want %q", got, c.want)
+		}
+	}
+}

@@ -98,6 +98,7 @@ func (s *Server) open() (err error) {
 		LagMemory:     int64(c.LagMemory),
 		RetryMin:      c.RetryMin,
 		RetryMax:      c.RetryMax,
+		Version:       Version(),
 	})
 	if err != nil {
 		return fmt.Errorf("start the shards: %w", err)

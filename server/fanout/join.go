@@ -111,11 +111,16 @@ func (sh *shard) appendOpening(buf []byte, s *Subscription, start uint64) []byte
 	if span := int(sh.retryMax.Milliseconds()) - retry; span > 0 {
 		retry += rand.IntN(span + 1)
 	}
-	if s.BadID == "" {
-		return encode.AppendStart(buf, retry, start, true)
+	withID := s.BadID == ""
+	if s.Hello {
+		buf = encode.AppendHello(buf, retry, start, withID, s.Resume, sh.version)
+	} else {
+		buf = encode.AppendStart(buf, retry, start, withID)
 	}
-	buf = encode.AppendStart(buf, retry, 0, false)
-	g := encode.Gap{Topics: s.Topics, After: s.BadID, Before: sh.seq.BeforeID(), Reason: encode.GapUnknownID}
+	if withID {
+		return buf
+	}
+	g := encode.Gap{Topics: s.names(), After: s.BadID, Before: sh.seq.BeforeID(), Reason: encode.GapUnknownID}
 	return encode.AppendGap(buf, &g, start)
 }
 

@@ -8,7 +8,7 @@ package fanout
 // received now; read the diff.
 //
 //	subscribe NAME TOPIC,TOPIC [after=ID] [bad=TEXT] [http10] [events] [form=topic|envelope]
-//	          [snapshot] [latest] [interval=D] [onlag=latest|close] [rewind=N|Ds|all]
+//	          [hello] [snapshot] [latest] [interval=D] [onlag=latest|close] [rewind=N|Ds|all]
 //	publish TOPIC [xN] [size=BYTES]
 //	block NAME [room=BYTES]      its socket takes so many more bytes, then none
 //	unblock NAME [room=BYTES]    its socket takes bytes again, all or so many
@@ -172,7 +172,7 @@ func (p *player) do(words []string) []string {
 				sub.Patterns = append(sub.Patterns, pattern)
 			}
 		}
-		sub.Snapshot, sub.Latest = has("snapshot"), has("latest")
+		sub.Snapshot, sub.Latest, sub.Hello = has("snapshot"), has("latest"), has("hello")
 		sub.OnLag = map[string]OnLag{"": OnLagGap, "latest": OnLagLatest, "close": OnLagClose}[args["onlag"]]
 		sub.Interval, _ = time.ParseDuration(args["interval"])
 		switch r := args["rewind"]; {

@@ -31,6 +31,7 @@ type shard struct {
 	flushMaxBytes      int
 	lagMemory          int64
 	retryMin, retryMax time.Duration
+	version            string
 	gone               func()
 	ticksRound         uint32 // ticks in a heartbeat time
 	owner              owner  // race build: the only thread that may touch what follows
@@ -95,7 +96,7 @@ func newShard(o *Options, sys system) *shard {
 		sys: sys, seq: o.Sequencer, ring: o.Sequencer.Ring(), ringSize: o.Sequencer.Ring().Size(),
 		heartbeat: o.Heartbeat, flushInterval: o.FlushInterval, flushMaxBytes: o.FlushMaxBytes,
 		lagMemory: o.LagMemory / int64(o.Shards), retryMin: o.RetryMin, retryMax: o.RetryMax,
-		gone: o.Gone, ticksRound: ticksOf(o.Heartbeat),
+		version: o.Version, gone: o.Gone, ticksRound: ticksOf(o.Heartbeat),
 		audiences: make(map[string]*audience), index: make(map[uint64]*interest),
 	}
 	sh.stats.passSeconds = newHistogram(secondsBounds)

@@ -17,7 +17,7 @@ import (
 // the caller's.
 var ErrDraining = errors.New("the server is draining and takes no new streams")
 
-// Options say what New makes. All are required but Gone.
+// Options say what New makes. All are required but Version and Gone.
 type Options struct {
 	Shards             int              // threads with their own subscribers, at least 1
 	Sequencer          *topic.Sequencer // whose ring is sent
@@ -26,6 +26,7 @@ type Options struct {
 	FlushMaxBytes      int              // a batch that reaches it is flushed at once, in bytes
 	LagMemory          int64            // bytes held for lagging streams, over all shards
 	RetryMin, RetryMax time.Duration    // each stream is told a time between them to wait before it comes back
+	Version            string           // of the server, for those who ask for hello; may be empty
 	Gone               func()           // called after a stream's socket was closed, on the shard's thread: it must not wait
 }
 

@@ -6,6 +6,7 @@ package fanout
 // shard's thread after the inbox has handed it over, never changed in between.
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
@@ -88,4 +89,13 @@ func (s *Subscription) appendKey(dst []byte) []byte {
 		dst = append(dst, p.String()...)
 	}
 	return dst
+}
+
+// names are the topics and patterns asked for.
+func (s *Subscription) names() []string {
+	names := slices.Clone(s.Topics)
+	for _, p := range s.Patterns {
+		names = append(names, p.String())
+	}
+	return names
 }
