@@ -31,12 +31,12 @@ const (
 	sliceBytes  = 64 << 10
 )
 
-// PublishBatch publishes the events in their order and stores their ids in ids, which is at least
-// as long as ps. It is judged as a whole: with an error, nothing was published; which event
-// is to blame is told by a *BatchError around one of Publish's errors. It waits for shards
-// as Publish does, and anew for each slice that it appends; but what has begun is finished,
-// without a limit to its wait and while the server drains. Others' events may come in between. Any goroutine but a
-// shard's thread.
+// PublishBatch publishes the events in their order and stores their ids in ids, which
+// is at least as long as ps. It is judged as a whole: with an error, nothing was
+// published; which event is to blame is told by a *BatchError around one of Publish's
+// errors. It waits for shards as Publish does, and anew for each slice that it appends;
+// but what has begun is finished, without a limit to its wait and while the server
+// drains. Others' events may come in between. Any goroutine but a shard's thread.
 func (s *Sequencer) PublishBatch(ps []Publication, ids []uint64) error {
 	if len(ids) < len(ps) {
 		panic(fmt.Sprintf("topic: PublishBatch: room for %d ids of %d events", len(ids), len(ps)))

@@ -94,8 +94,8 @@ func BenchmarkLock(b *testing.B) {
 	}
 }
 
-// Catching up, for each entry found: topics of 1,000 alike, 150 bytes an event, from so many events
-// back, 64 KiB at a time.
+// Catching up, for each entry found: topics of 1,000 alike, 150 bytes an event, from so
+// many events back, 64 KiB at a time.
 func BenchmarkGather(b *testing.B) {
 	const all = 1000
 	s := open(b, Options{RingSize: 64 << 20, Keep: 1})

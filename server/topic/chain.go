@@ -104,8 +104,9 @@ func (s *Sequencer) newestBefore(t *Topic, end ring.Position) link {
 	return l
 }
 
-// oldest returns the oldest entry, from l down, that is in reach, newer than an id and not before a
-// position. whole tells whether those between are all in reach. l must be so itself.
+// oldest returns the oldest entry, from l down, that is in reach, newer than an id and
+// not before a position. whole tells whether those between are all in reach. l must be
+// so itself.
 func (s *Sequencer) oldest(t *Topic, l link, after uint64, from ring.Position) (o link, whole bool) {
 	for !l.last(after, from) {
 		if sk := l.entry.Skip(); sk >= from {
@@ -154,8 +155,9 @@ func (c *chain) free() {
 	*c = chain{pending: c.pending[:0]}
 }
 
-// follow gathers from chains between two positions and returns where it stopped: at the end, or at the first
-// entry that has no room. The end must be settled. All chains' entries are merged by their ids.
+// follow gathers from chains between two positions and returns where it stopped: at the
+// end, or at the first entry that has no room. The end must be settled. All chains'
+// entries are merged by their ids.
 func (g *gatherer) follow(from, end ring.Position) ring.Position {
 	// As many for each as make one slice together, about; refilled as they run out.
 	length := min(max(g.room/256/len(g.topics), 4), 64)
@@ -221,8 +223,8 @@ func (g *gatherer) sift(i int) {
 // id is that of the chain's next entry.
 func (c *chain) id() uint64 { return c.pending[c.next].id }
 
-// fill puts the chain's next entries after an id into pending, up to length of them; false if there is
-// none. What is out of reach is noted as lost.
+// fill puts the chain's next entries after an id into pending, up to length of them;
+// false if there is none. What is out of reach is noted as lost.
 func (g *gatherer) fill(c *chain, after uint64, from, end ring.Position, length int) bool {
 	s, t := g.s, c.topic
 	known := uint64(0) // number of the entry with the id after, 0: not known

@@ -41,9 +41,9 @@ type Follower struct {
 }
 
 // Follow makes a follower for a shard. bell wakes the shard's thread if it waits: it is
-// called by publishers, without a lock, at most once for each sleep, and must neither block nor
-// allocate. All followers are made before the first topic. It panics
-// when one is made later: topics have a counter for each. One goroutine.
+// called by publishers, without a lock, at most once for each sleep, and must neither
+// block nor allocate. All followers are made before the first topic. It panics when one
+// is made later: topics have a counter for each. One goroutine.
 func (s *Sequencer) Follow(bell func()) *Follower {
 	if s.table.numbers.Load() != 0 {
 		panic("topic: Follow after the first topic was made")
@@ -78,8 +78,8 @@ func (f *Follower) Sleep(read ring.Position) bool {
 // Wake tells that the shard does not wait any more: nobody rings. The shard's thread.
 func (f *Follower) Wake() { f.state.Store(awake) }
 
-// Asleep reports whether the shard is between Sleep and Wake. Whoever has put something into its
-// inbox and then finds it asleep rings its bell. Any goroutine.
+// Asleep reports whether the shard is between Sleep and Wake. Whoever has put something
+// into its inbox and then finds it asleep rings its bell. Any goroutine.
 func (f *Follower) Asleep() bool { return f.state.Load() != awake }
 
 // Done ends a pass: the shard has read up to that position, and from now on may be that many
@@ -94,9 +94,9 @@ func (f *Follower) Done(read ring.Position, allowance int) {
 }
 
 // Patterns begins a new round of judging topics: the shard's patterns have changed, and
-// publishers wake it for each topic until it has judged that anew. 0 ends judging: the shard has no
-// patterns. As with Table.Acquire, what was published before is ahead of the shard's read
-// position. The shard's thread.
+// publishers wake it for each topic until it has judged that anew. 0 ends judging: the
+// shard has no patterns. As with Table.Acquire, what was published before is ahead of
+// the shard's read position. The shard's thread.
 func (f *Follower) Patterns(round uint32) { f.round.Store(round) }
 
 // Unread returns how many bytes of the ring the shard had not read at the end of its

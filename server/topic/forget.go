@@ -6,10 +6,10 @@ package topic
 // ring and nobody holds it; of those, the one longest unpublished goes. With the
 // sequencer's lock, but for giveBack: any goroutine.
 
-// What a topic that is silent (no entry in the ring) but has subscribers goes through, so that
-// looking for one that may go does not meet it again and again:
-// found in the heap and taken out (isHeld); left by its last holder, who puts it on the
-// table's stack (released); put back into the heap by the next search (notHeld).
+// What a topic that is silent (no entry in the ring) but has subscribers goes through,
+// so that looking for one that may go does not meet it again and again: found in the
+// heap and taken out (isHeld); left by its last holder, who puts it on the table's
+// stack (released); put back into the heap by the next search (notHeld).
 const (
 	notHeld uint32 = iota
 	isHeld

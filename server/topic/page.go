@@ -7,10 +7,11 @@ import (
 	"strings"
 )
 
-// Page returns up to limit topics in the order of their names: those whose names begin with the prefix
-// and come after a name; with "" for both, the first ones. What comes or goes meanwhile may be there or not. It looks at all
-// topics, but its memory grows with limit alone; publishers are held up for no more than
-// a 256th of the topics. Any goroutine.
+// Page returns up to limit topics in the order of their names: those whose names begin
+// with the prefix and come after a name; with "" for both, the first ones. What comes
+// or goes meanwhile may be there or not. It looks at all topics, but its memory grows
+// with limit alone; publishers are held up for no more than a 256th of the topics. Any
+// goroutine.
 func (tb *Table) Page(prefix, after string, limit int) []*Topic {
 	if limit <= 0 {
 		return nil

@@ -97,8 +97,8 @@ func (m *slow) claim(t *slowTopic) bool {
 	return true
 }
 
-// published notes an event that the sequencer has taken, and what it did to the past: before the event, the
-// tail passed those from the old one to the new.
+// published notes an event that the sequencer has taken, and what it did to the past:
+// before the event, the tail passed those from the old one to the new.
 func (m *slow) published(t *slowTopic, id uint64, at ring.Position, size int, frame string) {
 	tail := m.s.ring.Tail()
 	for {
@@ -187,8 +187,8 @@ func (m *slow) gather(names []string, after uint64, from, limit ring.Position) (
 	return found, lost
 }
 
-// The sequencer agrees with its slow twin about everything past, whatever was published, kept, held and
-// forgotten before.
+// The sequencer agrees with its slow twin about everything past, whatever was
+// published, kept, held and forgotten before.
 func TestPastAgreesWithTheSlowTwin(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		var m *slow

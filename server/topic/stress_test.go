@@ -26,8 +26,8 @@ type tail struct {
 	seen   int
 }
 
-// step gathers once and checks what it gets: nothing torn, nothing twice, nothing left out in silence, and
-// nothing called lost that was not.
+// step gathers once and checks what it gets: nothing torn, nothing twice, nothing left
+// out in silence, and nothing called lost that was not.
 func (r *tail) step(s *Sequencer, dst []Found, maxBytes int) ([]Found, error) {
 	limit := s.Ring().Head()
 	found, next, lost := s.Gather(dst[:0], r.topics, r.told, r.cursor, limit, maxBytes)
@@ -64,8 +64,9 @@ func (r *tail) step(s *Sequencer, dst []Found, maxBytes int) ([]Found, error) {
 			delete(r.holes, f.Entry.Topic())
 		}
 	}
-	// What was lost may be behind what was found. Of several topics, the one concerned may not have come
-	// yet; where the whole range is gone, nothing tells what was in it.
+	// What was lost may be behind what was found. Of several topics, the one concerned
+	// may not have come yet; where the whole range is gone, nothing tells what was in
+	// it.
 	if hole || len(r.topics) > 1 || s.Ring().Tail() > limit {
 		r.unseen = 0
 	} else if r.holes[r.topics[0].number] && len(found) > 0 {
@@ -142,8 +143,8 @@ func TestGatherWhileTheRingIsOverwritten(t *testing.T) {
 	}
 }
 
-// Topics come, are published to, held, let go and forgotten by many at once: a name has one topic at a
-// time, one that is held stays, and in the end nothing is left over.
+// Topics come, are published to, held, let go and forgotten by many at once: a name has
+// one topic at a time, one that is held stays, and in the end nothing is left over.
 func TestTopicsComeAndGo(t *testing.T) {
 	s := open(t, Options{RingSize: 64 << 10, MaxEventSize: 4 << 10, MaxTopics: 50, Keep: 1, KeepSize: 4 << 10})
 	for range 5 { // more than fit into a topic's few counters

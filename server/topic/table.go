@@ -71,13 +71,14 @@ func (t *Topic) Name() string { return t.name }
 // used again, not even for the same name. Any goroutine.
 func (t *Topic) Number() uint64 { return t.number }
 
-// Since returns the id from which on the topic's history here is complete, but for
-// what has left the ring: where the server started, or for a name that may have been here before,
-// the newest id forgotten that could have been its own. Any goroutine.
+// Since returns the id from which on the topic's history here is complete, but for what
+// has left the ring: where the server started, or for a name that may have been here
+// before, the newest id forgotten that could have been its own. Any goroutine.
 func (t *Topic) Since() uint64 { return t.since }
 
 // Newest returns the id of the topic's newest entry, false when there was none. The
-// position is that entry's, or already a newer one's; the tail may have passed it. Any goroutine.
+// position is that entry's, or already a newer one's; the tail may have passed it. Any
+// goroutine.
 func (t *Topic) Newest() (id uint64, pos ring.Position, ok bool) {
 	id = t.newest.Load() // first: the head is stored before it
 	return id, ring.Position(t.head.Load()), id != 0
