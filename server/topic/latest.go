@@ -11,6 +11,23 @@ import "penstock/ring"
 // there was one and nothing newer has come behind the position: who asks will
 // never get to know the topic's newest event. Any goroutine.
 func (s *Sequencer) Latest(t *Topic, limit ring.Position) (f Found, found, lost bool) {
+	// Up to settled, the topic speaks of all that is in the ring; what is behind it
+	// is an event or a batch that is just being published.
+	if settled := ring.Position(s.settled.Load()); settled < limit {
+		rd := s.ring.Reader(settled, ring.None)
+		for rd.Position() < limit {
+			e, at, ok := rd.Next()
+			if !ok || at >= limit {
+				break
+			}
+			if e.Topic() == t.number {
+				f, found = Found{e, at}, true
+			}
+		}
+		if found {
+			return f, true, false
+		}
+	}
 	l := s.newestBefore(t, limit)
 	switch {
 	case l.none():
