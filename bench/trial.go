@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"syscall"
 	"time"
 
 	"penstock/bench/peers"
@@ -54,7 +53,6 @@ func (s *session) try(ctx context.Context, c *contender, cfg loadtest.Config) (*
 	ctx, cancel := context.WithTimeout(ctx, cfg.Duration+cfg.Grace+2*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, self, "load")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	var out, says bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(in), &out, &says
 	if err := cmd.Run(); err != nil {

@@ -44,6 +44,7 @@ type reader struct {
 	each    func(*encode.Decoded)
 	slot    int32 // whose blocks are handed to each
 	now     int64 // when the bytes in hand were read
+	newest  int64 // when the newest event was
 
 	tally      Tally
 	reasons    Reasons
@@ -304,12 +305,21 @@ func (r *reader) expire() {
 	}
 }
 
-// complete says whether every lane of every live stream has all that was acknowledged.
+// lingering is how long a run waits for events that others have overtaken, after the last event.
+const lingering = 500 * time.Millisecond
+
+// complete says whether every lane of every live stream has all that was acknowledged; what was
+// overtaken by later events may still come, and is given a while.
 func (r *reader) complete() bool {
 	if len(r.wake) > 0 || r.pending > 0 {
 		return false
 	}
-	return r.eachLane(func(l uint32, st *lane) bool { return int32(r.board.acked(l)+1-st.next) <= 0 })
+	overtaken := false
+	reached := r.eachLane(func(l uint32, st *lane) bool {
+		overtaken = overtaken || st.window != ^uint64(0)
+		return int32(r.board.acked(l)+1-st.next) <= 0
+	})
+	return reached && (!overtaken || r.now-r.newest > int64(lingering))
 }
 
 // eachLane calls f for the lanes of all live streams until it answers false.

@@ -12,7 +12,7 @@ import (
 // churning is a run in which subscribers come and go.
 func churning(url string) Config {
 	c := quick(url)
-	c.Subscribers, c.ChurnRate, c.Away, c.Duration, c.Rate = 20, 60, 100*time.Millisecond, time.Second, 200
+	c.Subscribers, c.ChurnRate, c.Away, c.Duration, c.Rate, c.Events = 20, 60, 100*time.Millisecond, time.Second, 200, 0
 	return c
 }
 
@@ -21,7 +21,7 @@ func TestChurnMissesNothingWhereResumesWork(t *testing.T) {
 	t.Parallel()
 	s := newFaultyServer(t)
 	r := mustRun(t, churning(s.URL))
-	if r.Streams.missing() != 0 || r.Streams.Doubled != 0 || r.Streams.Resumed < 20 || r.Streams.Resumed != r.Streams.Left || r.Streams.Blank != 0 {
+	if r.Streams.missing() != 0 || r.Streams.Doubled != 0 || r.Streams.Resumed < 5 || r.Streams.Resumed != r.Streams.Left || r.Streams.Blank != 0 {
 		t.Errorf("%+v", r.Streams)
 	}
 	if want := r.Publish.Published * 20; r.Streams.Events != want || r.Resume.Count == 0 || r.Resume.Count > int64(r.Streams.Resumed) {
@@ -45,7 +45,7 @@ func TestChurnFindsWhatIsNotResumed(t *testing.T) {
 		return nil
 	}
 	r := mustRun(t, churning(s.URL))
-	if skipped.Load() < 10 || r.Streams.Lost != uint64(skipped.Load()) || r.Streams.Announced != 0 {
+	if skipped.Load() == 0 || r.Streams.Lost != uint64(skipped.Load()) || r.Streams.Announced != 0 {
 		t.Errorf("%d lost, want %d", r.Streams.Lost, skipped.Load())
 	}
 }
@@ -55,7 +55,7 @@ func TestStorm(t *testing.T) {
 	t.Parallel()
 	s := newFaultyServer(t)
 	cfg := quick(s.URL)
-	cfg.Storm, cfg.Away, cfg.Subscribers = true, 50*time.Millisecond, 50
+	cfg.Storm, cfg.Away, cfg.Subscribers, cfg.Duration, cfg.Events = true, 50*time.Millisecond, 50, 600*time.Millisecond, 0
 	r := mustRun(t, cfg)
 	if r.Streams.Left != 50 || r.Streams.Resumed != 50 || r.Streams.missing() != 0 || r.Streams.Doubled != 0 {
 		t.Errorf("%+v", r.Streams)
@@ -69,6 +69,7 @@ func TestSlowReadersReadInTheEnd(t *testing.T) {
 	for _, rate := range []int{0, 4000} {
 		cfg := quick(s.URL)
 		cfg.SlowShare, cfg.SlowRate, cfg.Subscribers, cfg.TopicName = 0.5, rate, 6, "slow"
+		cfg.Duration, cfg.Events = 600*time.Millisecond, 0
 		r := mustRun(t, cfg)
 		if r.Streams.missing() != 0 || r.Streams.Events != 6*r.Publish.Published || r.Latency.Count != int64(3*r.Publish.Published) {
 			t.Errorf("rate %d: %d delivered of %d to 6, %d missing, %d timed", rate, r.Streams.Events, r.Publish.Published, r.Streams.missing(), r.Latency.Count)
@@ -97,7 +98,7 @@ func TestPublishersOfOneTopic(t *testing.T) {
 	cfg := quick(s.URL)
 	cfg.Publishers = 4
 	r := mustRun(t, cfg)
-	if r.Streams.missing() != 0 || r.Streams.Events != 10*r.Publish.Published || r.Publish.Published < 150 {
+	if r.Streams.missing() != 0 || r.Streams.Events != 10*r.Publish.Published || r.Publish.Published != 200 {
 		t.Errorf("%+v %+v", r.Streams, r.Publish)
 	}
 }
@@ -107,7 +108,7 @@ func TestReportFiles(t *testing.T) {
 	t.Parallel()
 	s := newFaultyServer(t)
 	cfg := quick(s.URL)
-	cfg.Duration = 1500 * time.Millisecond // two rows make a chart
+	cfg.Duration, cfg.Events, cfg.Rate = 1500*time.Millisecond, 0, 100 // two rows make a chart
 	cfg.Command = []string{"penstock", "loadtest", s.URL, "--fail-if", "it's<1"}
 	r := mustRun(t, cfg)
 	var page, text bytes.Buffer

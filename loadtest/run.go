@@ -116,6 +116,7 @@ func (r *run) all(ctx context.Context, command []string) (*Report, error) {
 	r.board.setStart(start)
 	var pub *publisher
 	pubDone := make(chan error, 1)
+	var over atomic.Bool // the publisher is done
 	measured := r.server.sample(false, r.children)
 	alive := cfg.Subscribers == 0 || m.tally.Live > 0
 	if alive && ctx.Err() == nil {
@@ -128,10 +129,13 @@ func (r *run) all(ctx context.Context, command []string) (*Report, error) {
 			}); err != nil {
 				return nil, r.abort(err)
 			}
-			go func() { pubDone <- pub.run(start, end, r.stop.Load) }()
+			go func() {
+				pubDone <- pub.run(start, end, r.stop.Load)
+				over.Store(true)
+			}()
 		}
 		r.until(ctx, "measuring", func(m moment) bool {
-			return clock() >= end || cfg.Subscribers > 0 && m.tally.Live == 0 && !r.plan.returns
+			return clock() >= end || over.Load() || cfg.Subscribers > 0 && m.tally.Live == 0 && !r.plan.returns
 		})
 		r.stop.Store(true)
 	}

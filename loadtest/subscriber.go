@@ -329,6 +329,7 @@ func (r *reader) block(d *encode.Decoded) {
 	}
 	if v == whole {
 		r.tally.Events++
+		r.newest = r.now
 		late := r.now/1000 - st.due
 		if late < 0 {
 			r.tally.Early++

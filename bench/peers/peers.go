@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -101,19 +102,16 @@ func (p *Peer) Start(ctx context.Context, o *Options) (*Running, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Running{Peer: p, Base: "http://127.0.0.1:" + strconv.Itoa(port), log: &bytes.Buffer{}, dir: dir, done: make(chan error, 1)}
+	r := &Running{Peer: p, Base: "http://127.0.0.1:" + strconv.Itoa(port), log: &bytes.Buffer{}, dir: dir}
 	if r.cmd, err = p.start(o, program, dir, port); err == nil {
 		r.cmd.Dir = dir
 		r.cmd.Stdout, r.cmd.Stderr = r.log, r.log
-		// It must not outlive us, whatever happens.
-		r.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-		err = r.cmd.Start()
+		r.done, err = tied(r.cmd)
 	}
 	if err != nil {
 		os.RemoveAll(dir)
 		return nil, fmt.Errorf("start %s: %w", p.Name, err)
 	}
-	go func() { r.done <- r.cmd.Wait() }()
 	if err := r.await(ctx, port); err != nil {
 		r.Stop()
 		return nil, fmt.Errorf("start %s: %w; it said: %s", p.Name, err, strings.TrimSpace(r.log.String()))
@@ -125,6 +123,23 @@ func (p *Peer) Start(ctx context.Context, o *Options) (*Running, error) {
 		}
 	}
 	return r, nil
+}
+
+// tied starts a program that does not outlive us, whatever happens. The kernel ties it to the
+// thread that started it and not to the process, so that thread stays until the program has ended.
+func tied(cmd *exec.Cmd) (done chan error, err error) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	started := make(chan error)
+	done = make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			done <- cmd.Wait()
+		}
+	}()
+	return done, <-started
 }
 
 // await waits until the port takes connections.

@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"penstock/loadtest"
@@ -25,6 +24,7 @@ type pushpinOrigin struct {
 	server   *http.Server
 	publish  int       // the port that takes what is published
 	zurl     *exec.Cmd // fetches from the backend for versions before 1.38; nil: not needed
+	ended    chan error
 }
 
 func pushpin() *Peer {
@@ -48,7 +48,7 @@ func pushpin() *Peer {
 				origin.server.Shutdown(ctx)
 				if origin.zurl != nil {
 					origin.zurl.Process.Kill()
-					origin.zurl.Wait()
+					<-origin.ended
 				}
 			}, answers(port)
 		},
@@ -184,8 +184,7 @@ out_hwm=1000
 		return "", err
 	}
 	p.zurl = exec.Command(program, "--config="+file)
-	p.zurl.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := p.zurl.Start(); err != nil {
+	if p.ended, err = tied(p.zurl); err != nil {
 		return "", fmt.Errorf("start zurl: %w", err)
 	}
 	return "zurl_out_specs=" + at + "in\nzurl_out_stream_specs=" + at + "in-stream\nzurl_in_specs=" + at + "out\n", nil

@@ -32,6 +32,7 @@ type loadtestCmd struct {
 	Watch       *int           `group:"load" help:"Topics of each subscriber."`
 	Rate        *loadtest.Rate `group:"load" placeholder:"N|max" help:"Events a second, all publishers together; max: the next one when the last is answered."`
 	Duration    *time.Duration `group:"load" help:"How long to measure (10s)."`
+	Events      *uint64        `group:"load" help:"Measure until so many events are published, if the time is not up before."`
 	Size        *int           `group:"load" help:"Bytes of an event's data (150)."`
 	Zipf        *float64       `group:"load" help:"How uneven topics are: the second is 2^N times less busy than the first; 0: all alike."`
 	Bursts      *bool          `group:"load" negatable:"" help:"Events come in bursts as trades do, not evenly."`
@@ -150,6 +151,7 @@ func (c *loadtestCmd) config() (loadtest.Config, error) {
 	set(&cfg.Watch, c.Watch)
 	set(&cfg.Rate, c.Rate)
 	set(&cfg.Duration, c.Duration)
+	set(&cfg.Events, c.Events)
 	set(&cfg.Size, c.Size)
 	set(&cfg.Zipf, c.Zipf)
 	set(&cfg.Bursts, c.Bursts)
