@@ -31,7 +31,8 @@ func (a *API) subscribe(r *request) (*fanout.Subscription, *failure) {
 	if !accepts {
 		return nil, failf(fasthttp.StatusNotAcceptable, "Accept excludes text/event-stream, which is all there is here; leave it out, or name text/event-stream or */*")
 	}
-	sub := &fanout.Subscription{HTTP10: !r.header.IsHTTP11(), Coding: encode.Identity, Origin: string(r.origin)}
+	sub := fanout.NewSubscription()
+	sub.HTTP10, sub.Coding, sub.Origin = !r.header.IsHTTP11(), encode.Identity, string(r.origin)
 	id, f := a.readSubscription(sub, r)
 	if f != nil {
 		return nil, f

@@ -5,6 +5,7 @@ package fanout
 // Everything here runs on the shard's thread.
 
 import (
+	"slices"
 	"unsafe"
 
 	"penstock/encode"
@@ -70,7 +71,16 @@ func (sh *shard) enter(m *subscriber, s *Subscription) {
 		}
 	}
 	m.audience, m.at = a, int32(len(a.members))
-	a.members = append(a.members, m)
+	a.members = push(a.members, m)
+}
+
+// push is append that doubles: of lists that hold every stream, growing by
+// quarters would leave four times as much garbage behind as they are long.
+func push[T any](list []T, v T) []T {
+	if len(list) == cap(list) {
+		list = slices.Grow(list, max(1, len(list)))
+	}
+	return append(list, v)
 }
 
 // newAudience makes the audience of a subscription whose key is in sh.key, and holds its

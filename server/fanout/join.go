@@ -27,7 +27,7 @@ func (sh *shard) join(j joiner) {
 		sh.slots[m.slot] = m
 	} else {
 		m.slot = uint32(len(sh.slots))
-		sh.slots = append(sh.slots, m)
+		sh.slots = push(sh.slots, m)
 	}
 	sh.enter(m, s)
 	l := sh.newLag(m)

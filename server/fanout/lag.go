@@ -30,10 +30,12 @@ const (
 
 // newLag makes m lag.
 func (sh *shard) newLag(m *subscriber) *lag {
-	l := new(lag)
+	var l *lag
 	if n := len(sh.spareLags); n > 0 {
 		l, sh.spareLags[n-1] = sh.spareLags[n-1], nil
 		sh.spareLags = sh.spareLags[:n-1]
+	} else {
+		l = new(lag)
 	}
 	*l = lag{at: int32(len(sh.laggards))}
 	sh.laggards = append(sh.laggards, m)
@@ -205,6 +207,7 @@ func (sh *shard) served(m *subscriber, s *slice, n int) {
 	if l.opening != nil {
 		m.told = s.told // a rewind has set it back
 		sh.opened(l.opening, s)
+		l.opening.free()
 		l.opening = nil
 	} else if s.gap {
 		add(&sh.stats.gaps[l.reason], 1)
