@@ -132,10 +132,11 @@ func BenchmarkPassSmallAudiences(b *testing.B) {
 func BenchmarkJoin(b *testing.B) {
 	h := newHouse(b, houseOptions{ringSize: 1 << 20})
 	h.sh.sys = deaf{h.ground}
-	sub := &Subscription{Topics: []string{"a"}}
 	s := h.ground.open()
 	b.ReportAllocs()
 	for b.Loop() {
+		sub := NewSubscription()
+		sub.Topics = append(sub.Topics, "a")
 		h.sh.stats.streams.Add(1)
 		h.sh.inbox.join(joiner{s.fd, sub})
 		h.sh.pass(h.ground.time)

@@ -65,8 +65,9 @@ func New(o Options) (*Shards, error) {
 }
 
 // Join makes a stream of a socket. From here on the socket is the shard's: it
-// writes the first byte and closes it. fd must be a non-blocking stream socket;
-// the subscription must not be changed any more.
+// writes the first byte and closes it. fd must be a non-blocking stream socket.
+// The subscription is the shard's too, and will be used again: the caller must not look
+// at it any more.
 //
 // The one error is ErrDraining; fd then stays the caller's. Any goroutine.
 func (s *Shards) Join(fd int, sub *Subscription) error {

@@ -44,30 +44,24 @@ type Subscription struct {
 	Form           encode.Form   // what a frame says beside the data
 	HeartbeatEvent bool          // heartbeats are events, for clients that can't see comments
 	Origin         string        // the allowed origin that the response names; "" for none
-
-	pooled bool // goes back to the pool when its stream has begun
 }
 
 var subscriptions = sync.Pool{New: func() any { return new(Subscription) }}
 
-// NewSubscription returns an empty Subscription that is used again once its
-// stream has begun: whoever joins with it must not look at it any more. It
-// saves a stream the garbage of its beginning; a Subscription made otherwise
-// will do as well. Any goroutine.
+// NewSubscription returns an empty Subscription: one whose stream has begun, so
+// that streams leave no garbage behind. Any goroutine.
 func NewSubscription() *Subscription {
 	s := subscriptions.Get().(*Subscription)
-	*s = Subscription{Topics: s.Topics[:0], Patterns: s.Patterns[:0], pooled: true}
+	*s = Subscription{Topics: s.Topics[:0], Patterns: s.Patterns[:0]}
 	return s
 }
 
-// free gives s back. Nothing of it may be referred to any more, but for the
-// strings in it.
+// free gives s back to NewSubscription. Nothing of it may be referred to any
+// more, but for the strings in it.
 func (s *Subscription) free() {
-	if s.pooled {
-		clear(s.Topics)
-		clear(s.Patterns)
-		subscriptions.Put(s)
-	}
+	clear(s.Topics)
+	clear(s.Patterns)
+	subscriptions.Put(s)
 }
 
 // A Rewind is how far back a stream without an id starts; the zero value is
