@@ -128,7 +128,7 @@ func (p *Peer) Start(ctx context.Context, o *Options) (*Running, error) {
 // tied starts a program that does not outlive us, whatever happens. The kernel ties it to the
 // thread that started it and not to the process, so that thread stays until the program has ended.
 func tied(cmd *exec.Cmd) (done chan error, err error) {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	started := make(chan error)
 	done = make(chan error, 1)
 	go func() {
@@ -187,6 +187,8 @@ func (r *Running) Stop() {
 		r.cmd.Process.Kill()
 		<-r.done
 	}
+	// What it had started and left behind.
+	syscall.Kill(-r.cmd.Process.Pid, syscall.SIGKILL)
 	os.RemoveAll(r.dir)
 }
 
