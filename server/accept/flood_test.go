@@ -3,10 +3,13 @@ package accept
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"penstock/server/fanout"
 
 	"github.com/valyala/fasthttp"
 )
@@ -96,16 +99,26 @@ func TestPanicCostsOneRequest(t *testing.T) {
 		checkRefused(t, c, 500, "mistake")
 	}
 	c := s.dial(t)
+	c.send("GET /events/panic HTTP/1.1\r\nHost: a\r\n\r\n") // on the accept thread
+	checkRefused(t, c, 500, "mistake")
+	c = s.dial(t)
 	c.send(post("/echo", 2, "") + "hi")
 	if a := c.answer(); a.status != 200 {
 		t.Errorf("%+v", a)
 	}
-	if said.count("api: something is impossible") != 2 || said.count("/panic") < 2 {
+	if said.count("api: something is impossible") != 3 || said.count("/panic") < 3 {
 		t.Errorf("the log has %s", said.text())
 	}
 }
 
 type panics struct{ *house }
+
+func (p panics) Short(dst []byte, h *fasthttp.RequestHeader, remote netip.AddrPort) (*fanout.Subscription, []byte, bool) {
+	if string(h.RequestURI()) == "/events/panic" {
+		panic("api: something is impossible")
+	}
+	return p.house.Short(dst, h, remote)
+}
 
 func (p panics) Serve(ctx *fasthttp.RequestCtx) {
 	if string(ctx.Path()) == "/panic" {

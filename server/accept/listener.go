@@ -29,6 +29,9 @@ const (
 	// descriptor or memory for another connection.
 	pause = 100 * time.Millisecond
 
+	// quiet is how long the log is not told so again.
+	quiet = time.Minute
+
 	readable = unix.EPOLLIN | unix.EPOLLRDHUP
 )
 
@@ -53,7 +56,7 @@ type Acceptor struct {
 	head     head
 	short    short
 	resumeAt int64 // paused until then; 0: not paused
-	told     bool  // the log has been told why, and no connection was taken since
+	told     int64 // when the log was told why; 0: never
 	sweepAt  int64
 	due      []*long
 	closeAt  int64 // closing, by force from then on; 0: not closing
@@ -223,7 +226,6 @@ func (a *Acceptor) acceptSome() {
 		fd, errno := a.peer.accept(a.listener)
 		switch errno {
 		case 0:
-			a.told = false
 			a.count.accepted.Add(1)
 			a.count.open.Add(1)
 			a.accepted(fd)
@@ -246,8 +248,8 @@ func (a *Acceptor) acceptSome() {
 // pauseFor leaves the listener alone: it would wake the thread again and again, and there is
 // nothing to do about it but wait.
 func (a *Acceptor) pauseFor(errno syscall.Errno) {
-	if !a.told {
-		a.told = true
+	if a.told == 0 || a.now-a.told > int64(quiet) {
+		a.told = max(a.now, 1)
 		why := "no memory for connections"
 		if errno == syscall.EMFILE || errno == syscall.ENFILE {
 			why = "out of descriptors"
@@ -337,6 +339,10 @@ func (a *Acceptor) look(fd int32, remote netip.AddrPort, at int32, ended bool) {
 			return
 		case !ended:
 			a.await(fd, remote, at)
+			return
+		case blank(a.buf[:n]):
+			a.count.silent.Add(1)
+			a.finish(fd, at)
 			return
 		}
 		no = halfHead

@@ -134,7 +134,7 @@ type phase uint8
 const (
 	between phase = iota // no goroutine, nothing of a request
 	partial              // no goroutine, part of a head is held
-	serving              // a goroutine is in onRequest
+	serving              // a goroutine is in it
 	ended                // answered for good by the accept thread, or about to be closed
 	gone                 // away has run: fd may be somebody else's
 )
@@ -237,7 +237,7 @@ func (l *long) answerAll() {
 	}
 	switch {
 	case l.no != nil:
-		if l.no != manyHeads {
+		if l.no != noRoom {
 			l.a.count.badHeads.Add(1)
 		}
 		l.refuse()
@@ -335,12 +335,14 @@ func (l *long) request() {
 	}
 	server.ServeConn(l)
 	l.requests++
+	if l.no != nil {
+		l.refuse()
+		return
+	}
 	a.count.requests.Add(1)
 	switch {
-	case l.no == nil && l.sub != nil:
+	case l.sub != nil:
 		l.leave(toShard)
-	case l.no != nil:
-		l.refuse()
 	case !l.keep || !l.readAll():
 		l.leave(toLinger)
 	default:
@@ -376,6 +378,11 @@ func (l *long) release() {
 
 // refuse answers with what no says, and ends the connection.
 func (l *long) refuse() {
+	if l.no == noRoom {
+		l.a.count.busy.Add(1)
+		l.last(l.a.o.Handler.Busy(nil, nil, l.remote)) // the head's bytes are gone
+		return
+	}
 	l.last(l.a.o.Handler.Error(nil, l.no.status, l.no.text))
 }
 
@@ -406,15 +413,24 @@ func (a *Acceptor) serve(ctx *fasthttp.RequestCtx) {
 		l.handling.Store(false)
 		// One request's bug must not end everybody's streams.
 		if r := recover(); r != nil {
-			a.o.Log.Error("panic while a request was served", "panic", r, "path", string(ctx.Path()), "stack", string(debug.Stack()))
-			l.mute, l.sub, l.no = true, nil, &refusal{500, "the server has made a mistake; its log tells which"}
+			a.caught(r, ctx.Request.Header.RequestURI())
+			l.mute, l.sub, l.no = true, nil, mistake
 		}
+		// fasthttp would keep a large body's memory for the next request.
+		ctx.Request.ReleaseBody(freeBody)
 	}()
 	a.o.Handler.Serve(ctx)
 	if l.head.closes || a.draining.Load() {
 		// fasthttp knows "close" in lower case and alone only.
 		ctx.SetConnectionClose()
 	}
+}
+
+var mistake = &refusal{500, "the server has made a mistake; its log tells which"}
+
+// caught tells the log of a panic in the Handler.
+func (a *Acceptor) caught(r any, target []byte) {
+	a.o.Log.Error("panic while a request was answered", "panic", r, "target", string(target), "stack", string(debug.Stack()))
 }
 
 // received is called by fasthttp between a head and its body.
@@ -450,5 +466,8 @@ func failed(ctx *fasthttp.RequestCtx, err error) {
 	default:
 		l.no = bad("the request can't be taken: %v", err)
 	}
-	l.a.count.badBody.Add(1)
+	ctx.Request.ReleaseBody(freeBody)
+	if l.no != lateBody && l.no != noRoom {
+		l.a.count.badBody.Add(1)
+	}
 }

@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"syscall"
 
+	"penstock/server/fanout"
+
 	"github.com/valyala/fasthttp"
 )
 
@@ -50,7 +52,7 @@ func (a *Acceptor) goShort(fd int32, remote netip.AddrPort, at int32, n int, ful
 		a.answer(fd, at, a.o.Handler.Busy(s.answer[:0], &s.header, remote))
 		return
 	}
-	sub, answer, long := a.o.Handler.Short(s.answer[:0], &s.header, remote)
+	sub, answer, long := a.judge(remote)
 	switch {
 	case long:
 		a.goLong(fd, remote, at, n)
@@ -69,6 +71,19 @@ func (a *Acceptor) goShort(fd int32, remote netip.AddrPort, at int32, n int, ful
 		a.count.shortStreams.Add(1)
 		a.count.open.Add(-1)
 	}
+}
+
+// judge asks the Handler.
+func (a *Acceptor) judge(remote netip.AddrPort) (sub *fanout.Subscription, answer []byte, long bool) {
+	s := &a.short
+	defer func() {
+		// One request's bug must not end everybody's streams.
+		if r := recover(); r != nil {
+			a.caught(r, s.header.RequestURI())
+			sub, answer, long = nil, a.o.Handler.Error(s.answer[:0], mistake.status, mistake.text), false
+		}
+	}()
+	return a.o.Handler.Short(s.answer[:0], &s.header, remote)
 }
 
 // answer sends the last bytes of a connection that the accept thread has, and lingers.

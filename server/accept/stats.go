@@ -15,7 +15,7 @@ type Stats struct {
 	Requests     uint64 // requests served on the long way
 
 	Refused  uint64 // connections over MaxConnections
-	Busy     uint64 // requests over MaxRequests or BodyMemory
+	Busy     uint64 // requests over MaxRequests, BodyMemory, or the memory for half heads
 	Unjoined uint64 // streams that no shard took
 	BadHeads uint64 // heads that can't be taken (400, 414, 417, 431, 505), half ones included
 	BadBody  uint64 // bodies that can't be taken (400, 413), half ones included

@@ -1,7 +1,7 @@
 package accept
 
 // What fasthttp sees of a connection: one request's bytes, then the end; and its answers on their
-// way out. The goroutine in onRequest.
+// way out. The goroutine in the connection.
 
 import (
 	"bufio"
@@ -16,10 +16,12 @@ import (
 )
 
 var (
-	halfBody  = &refusal{400, "the request ends within its body"}
-	lateBody  = &refusal{408, "the request's body has stopped"}
-	manyHeads = &refusal{503, "too many unfinished requests; come back later"}
-	noMemory  = &refusal{503, "too many large requests at once; come back later"}
+	halfBody = &refusal{400, "the request ends within its body"}
+	lateBody = &refusal{408, "the request's body has stopped"}
+
+	// noRoom stands for the Handler's Busy: half heads or bodies take all the
+	// memory that they may.
+	noRoom = &refusal{status: 503}
 )
 
 func bodyTooLarge(most int) *refusal {
@@ -70,8 +72,7 @@ func (l *long) hold() bool {
 	}
 	if l.a.held.Add(int64(n)) > heldMost {
 		l.a.held.Add(-int64(n))
-		l.a.count.busy.Add(1)
-		l.no = manyHeads
+		l.no = noRoom
 		return true
 	}
 	if l.held == nil {
@@ -127,7 +128,7 @@ func (l *long) readChunked(p []byte) (int, error) {
 		rest = next
 	}
 	if more := l.bodyCame - l.reserved; more > freeBody && !l.reserve(more) {
-		l.no = noMemory
+		l.no = noRoom
 		return 0, io.ErrUnexpectedEOF
 	}
 	n := copy(p, b)
