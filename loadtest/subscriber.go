@@ -5,11 +5,8 @@ package loadtest
 // Everything here runs on its reader's thread.
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
 	"syscall"
 	"time"
 	"unsafe"
@@ -56,89 +53,6 @@ type subscriber struct {
 }
 
 const _ = uint(256 - unsafe.Sizeof(subscriber{})) // budget: 15,000 in under 15 MiB, all in all
-
-// connect begins a connection.
-func (r *reader) connect(slot int32, now int64) {
-	s := &r.subs[slot]
-	if s.state == waiting {
-		r.waiting--
-	}
-	r.tally.Opened++
-	s.age++
-	buffer := 0
-	if s.slow {
-		buffer = 32 << 10 // a slow reader's window; the kernel's own would hide it for megabytes
-	}
-	number := r.first + int(slot)
-	fd, err := dial(r.plan.source(number), r.plan.base.addr, buffer)
-	if err == nil {
-		if err = r.poll.add(fd, slot, s.age); err != nil {
-			closeSocket(fd, true)
-		}
-	}
-	if !s.again {
-		s.since = now
-	}
-	if err != nil {
-		s.fd = -1
-		r.fail(slot, err)
-		return
-	}
-	s.fd = fd
-	s.state = connecting
-	r.pending++
-	r.ask(slot) // a loopback connection stands already
-}
-
-// ask sends the request if the socket takes it.
-func (r *reader) ask(slot int32) {
-	s := &r.subs[slot]
-	b := r.appendAsk(r.scratch[:0], slot)
-	r.scratch = b
-	n, errno := rawSend(s.fd, b)
-	switch {
-	case errno == unix.EAGAIN || errno == unix.ENOTCONN:
-		return // EPOLLOUT, or EPOLLERR, will come
-	case errno != 0:
-		r.fail(slot, fmt.Errorf("connect: %w", errno))
-		return
-	case n < len(b):
-		r.fail(slot, fmt.Errorf("send the request: the socket took %d of %d bytes", n, len(b)))
-		return
-	}
-	r.poll.onlyReads(s.fd, slot, s.age)
-	now := clock()
-	s.state = asking
-	s.asked = now
-	record(r.connects, (now-s.since)/1000)
-}
-
-// appendAsk appends the request of a subscriber.
-func (r *reader) appendAsk(dst []byte, slot int32) []byte {
-	s := &r.subs[slot]
-	list := r.topicsOf(slot)
-	dst = append(dst, "GET "...)
-	dst = r.plan.appendPath(dst, list)
-	dst = append(dst, r.askTail...)
-	if s.again {
-		if id := r.idOf(slot); id != "" {
-			dst = append(append(append(dst, "Last-Event-ID: "...), id...), '\r', '\n')
-		}
-	}
-	return append(dst, '\r', '\n')
-}
-
-// idOf answers the last id of a subscriber's streams, "" where it had none.
-func (r *reader) idOf(slot int32) string {
-	s := &r.subs[slot]
-	switch {
-	case s.wordID:
-		return r.ids[slot]
-	case s.hasID:
-		return strconv.FormatUint(s.lastID, 10)
-	}
-	return ""
-}
 
 // event is what epoll says of a socket.
 func (r *reader) event(slot int32, events uint32) {
@@ -389,39 +303,6 @@ func (r *reader) takeID(s *subscriber, id []byte, event bool) {
 	s.lastID, s.hasID, s.wordID = n, true, false
 }
 
-// gap is a gap event of Penstock's contract: what is missing next on its topics was announced.
-func (r *reader) gap(data []byte) {
-	r.tally.Gaps++
-	var g struct {
-		Topics []string `json:"topics"`
-		After  string   `json:"after"`
-		Before string   `json:"before"`
-	}
-	bad := json.Unmarshal(data, &g) != nil || len(g.Topics) == 0
-	after, err := strconv.ParseUint(g.After, 10, 64)
-	before, err2 := strconv.ParseUint(g.Before, 10, 64)
-	if err == nil && err2 == nil && after >= before {
-		bad = true
-	}
-	for _, name := range g.Topics {
-		t, ok := r.plan.topicNumber(name)
-		if !ok {
-			bad = true
-			continue
-		}
-		for l := t; l < r.plan.lanes; l += r.plan.cfg.Topics {
-			if i, ok := r.laneOf(r.slot, uint32(l)); ok {
-				r.lanes[i].flags |= laneGap
-			} else {
-				bad = true
-			}
-		}
-	}
-	if bad {
-		r.tally.BadGaps++
-	}
-}
-
 // catchUp ends the time of a resume when everything published by now has come.
 func (r *reader) catchUp(slot int32) {
 	s := &r.subs[slot]
@@ -530,25 +411,4 @@ func (r *reader) fail(slot int32, err error) {
 	}
 	r.tally.Failed++
 	s.state = failed
-}
-
-// appendPath appends the path for a list of topics.
-func (p *plan) appendPath(dst []byte, list []uint32) []byte {
-	path := p.base.path
-	if len(list) == 1 {
-		i := bytes.IndexByte([]byte(path), '{')
-		if i < 0 {
-			return append(dst, path...)
-		}
-		if rest := path[i:]; len(rest) >= len(markTopic) && rest[:len(markTopic)] == markTopic {
-			dst = append(append(dst, path[:i]...), p.prefix...)
-			dst = strconv.AppendUint(dst, uint64(list[0]), 10)
-			return append(dst, rest[len(markTopic):]...)
-		}
-	}
-	names := make([]string, len(list))
-	for i, t := range list {
-		names[i] = p.topicName(int(t))
-	}
-	return append(dst, p.base.withTopics(names)...)
 }
