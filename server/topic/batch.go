@@ -45,7 +45,7 @@ func (s *Sequencer) PublishBatch(ps []Publication, ids []uint64) error {
 		return nil
 	}
 	for i := range ps {
-		_, err := s.judge(&ps[i].Event)
+		_, err := s.judge(&ps[i])
 		if IsOwn(ps[i].Topic) {
 			err = ErrOwnTopic
 		}
@@ -88,6 +88,9 @@ func slice(ps []Publication) (n, size int) {
 	for n < min(len(ps), sliceEvents) && size < sliceBytes {
 		e := &ps[n].Event
 		size += ring.HeaderSize + len(e.Type) + len(e.Data) + encode.MaxIDLine
+		if ps[n].Close {
+			size += ring.HeaderSize + encode.EndSize(ps[n].Topic) + encode.MaxIDLine
+		}
 		n++
 	}
 	return n, size
@@ -144,20 +147,14 @@ func (s *Sequencer) letGo(sc *scratch) {
 
 // publishSlice publishes a slice of a batch to its topics, which are held, and stores the ids.
 func (s *Sequencer) publishSlice(sc *scratch, ps []Publication, topics []*Topic, ids []uint64) {
-	buf := sc.buf[:0]
+	sc.buf = sc.buf[:0]
 	for i := range ps {
-		from := len(buf)
-		frame, typeEnd := encode.AppendFrame(buf, &ps[i].Event)
-		sc.frames[i] = frameIn{from, len(frame), typeEnd}
-		// Room for the id, behind each frame.
-		buf = slices.Grow(frame, encode.MaxIDLine)[:len(frame)+encode.MaxIDLine]
+		sc.frames[i] = sc.add(&ps[i])
 	}
-	sc.buf = buf
 	now := s.now()
 	s.mu.Lock()
 	for i, t := range topics {
-		f := &sc.frames[i]
-		ids[i] = s.publishLocked(t, buf[f.from:f.to:f.to+encode.MaxIDLine], f.typeEnd, now)
+		ids[i] = s.addedLocked(t, sc.buf, &sc.frames[i], now)
 	}
 	s.mu.Unlock()
 	s.wake(topics...)
@@ -171,8 +168,43 @@ type scratch struct {
 	claimed []*Topic // those of them that it claimed a place for
 }
 
-// frameIn says where in buf a frame lies, without its id line.
-type frameIn struct{ from, to, typeEnd int }
+// frameIn says where in buf a publication's frames lie, without their id lines.
+type frameIn struct {
+	from, to, typeEnd int // its event; from == to: it has none
+	end, endTo        int // the end of its topic; endTo 0: it has none
+}
+
+// add encodes a publication's frames into buf, each with room for its id line behind it.
+func (sc *scratch) add(p *Publication) (f frameIn) {
+	f.from, f.to = len(sc.buf), len(sc.buf)
+	if !p.onlyEnds() {
+		sc.buf, f.typeEnd = encode.AppendFrame(sc.buf, &p.Event)
+		f.to = len(sc.buf)
+		sc.buf = slices.Grow(sc.buf, encode.MaxIDLine)[:f.to+encode.MaxIDLine]
+	}
+	if p.Close {
+		f.end = len(sc.buf)
+		sc.buf, _ = encode.AppendEnd(sc.buf, p.Topic)
+		f.endTo = len(sc.buf)
+		sc.buf = slices.Grow(sc.buf, encode.MaxIDLine)[:f.endTo+encode.MaxIDLine]
+	}
+	return f
+}
+
+// addedLocked publishes what add has encoded, and returns the id of the event, or that of the end
+// where there is none.
+func (s *Sequencer) addedLocked(t *Topic, buf []byte, f *frameIn, now int64) (id uint64) {
+	if f.to > f.from {
+		id = s.publishLocked(t, buf[f.from:f.to:f.to+encode.MaxIDLine], f.typeEnd, now)
+	}
+	if f.endTo > 0 {
+		end := s.endLocked(t, buf[f.end:f.endTo:f.endTo+encode.MaxIDLine], now)
+		if id == 0 {
+			id = end
+		}
+	}
+	return id
+}
 
 // scratchMax is how much memory one scratch may keep, in bytes of frames or in topics.
 const scratchMax = 4 * sliceBytes

@@ -40,6 +40,9 @@
 //	      forgotten: nobody holds it, there are --max-topics
 //	      others, and it was unpublished the longest
 //
+// A published topic has ended while its newest entry is an end. One that is silent is then not
+// forgotten before it was known as ended for long enough (Options.EndedKeep).
+//
 // # The past
 //
 // The entries of a topic are a chain through the ring, from the newest back, that goes

@@ -51,6 +51,7 @@ func (s *Sequencer) unclaimLocked(t *Topic) {
 // is false where it has not found it yet; the error says that there is none.
 func (s *Sequencer) makePlaceLocked() (done bool, err error) {
 	s.takeBackLocked()
+	s.endLeasesLocked()
 	for range searchSteps {
 		t, fresh := s.silent.first()
 		switch {
@@ -59,7 +60,7 @@ func (s *Sequencer) makePlaceLocked() (done bool, err error) {
 				return true, ErrTooManyTopics
 			}
 		case !fresh:
-		case !t.isSilent:
+		case !t.isSilent || s.leaseLocked(t):
 			s.silent.remove(t)
 		case s.forgetLocked(t):
 			return true, nil

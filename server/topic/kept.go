@@ -38,7 +38,8 @@ const evictSteps = 32
 // keepLocked keeps a copy of t's entry e, which the tail is about to pass, if it is one of
 // the topic's newest, and lets go of what is not any more. After it, the tail may move.
 func (s *Sequencer) keepLocked(t *Topic, e ring.Entry, at ring.Position) {
-	if t.events.Load()-e.Number() >= uint64(s.keep) || int64(e.Size()) > s.keepSize {
+	keep := s.keepOf(t)
+	if t.events.Load()-e.Number() >= uint64(keep) || int64(e.Size()) > s.keepSize {
 		// The next one in reach is newer than this one: what was kept ends before a hole.
 		s.dropKeptLocked(t)
 		return
@@ -55,7 +56,7 @@ func (s *Sequencer) keepLocked(t *Topic, e ring.Entry, at ring.Position) {
 	t.keptCount++
 	s.keptFrames++
 	s.keptBytes += k.size()
-	for int(t.keptCount) > s.keep {
+	for int(t.keptCount) > keep {
 		s.dropOldestLocked(t)
 	}
 	s.keepers.add(t)

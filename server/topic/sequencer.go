@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,7 +21,7 @@ import (
 var (
 	ErrDraining      = errors.New("the server drains: nothing more is published here")
 	ErrOverload      = errors.New("publishers outrun the subscribers: nothing was published, try again later")
-	ErrTooManyTopics = errors.New("too many topics, and each has subscribers or events in the ring: none can be forgotten for a new one")
+	ErrTooManyTopics = errors.New("too many topics, and each has subscribers, has events in the ring or has ended lately: none can be forgotten for a new one")
 	ErrOwnTopic      = errors.New("topics whose first token starts with $ are the server's own: nobody else publishes there")
 )
 
@@ -42,6 +41,7 @@ func (e *FrameTooLargeError) Error() string {
 type Publication struct {
 	Topic string
 	Event encode.Event
+	Close bool // the topic ends with it; an event without type, retry and data then is none: the end comes alone
 }
 
 // Options of a sequencer.
@@ -51,6 +51,8 @@ type Options struct {
 	MaxTopics    int   // published topics at the most; 0: 1,000,000
 	Keep         int   // how many of each topic's newest frames outlive the ring; 0: none
 	KeepSize     int64 // bytes of all kept frames; 0: 64 MiB
+
+	EndedKeep time.Duration // how long an ended topic is not forgotten for another one
 
 	Shed        bool          // publishers that outrun the shards are refused instead of waiting
 	PublishWait time.Duration // how long a publisher waits at the most; 0: 10 s
@@ -80,8 +82,9 @@ type Sequencer struct {
 	maxTopics  int
 	keep       int
 	keepSize   int64
-	leastBound int // bytes that a shard may always leave unread
-	mostBound  int // bytes that it never may
+	endedKeep  int64 // microseconds
+	leastBound int   // bytes that a shard may always leave unread
+	mostBound  int   // bytes that it never may
 	followers  []*Follower
 
 	gate gate
@@ -105,6 +108,7 @@ type Sequencer struct {
 	byNumber map[uint64]*Topic
 	silent   ageHeap // all that may be forgotten, and some that may not any more
 	keepers  ageHeap // all that have kept frames, and some that have none any more
+	leases   leases  // ended ones that would have been forgotten too early
 
 	keptFrames, keptBytes    int64
 	events, bytes, forgotten uint64
@@ -117,9 +121,9 @@ func New(o Options) (*Sequencer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.MaxTopics < 0 || o.Keep < 0 || o.Keep > maxKeep || o.KeepSize < 0 || o.PublishWait < 0 || o.MaxWaiting < 0 {
-		return nil, fmt.Errorf("max topics %d, keep %d, keep size %d, publish wait %s, max waiting %d: none may be negative, and keep at most %d",
-			o.MaxTopics, o.Keep, o.KeepSize, o.PublishWait, o.MaxWaiting, maxKeep)
+	if o.MaxTopics < 0 || o.Keep < 0 || o.Keep > maxKeep || o.KeepSize < 0 || o.EndedKeep < 0 || o.PublishWait < 0 || o.MaxWaiting < 0 {
+		return nil, fmt.Errorf("max topics %d, keep %d, keep size %d, ended keep %s, publish wait %s, max waiting %d: none may be negative, and keep at most %d",
+			o.MaxTopics, o.Keep, o.KeepSize, o.EndedKeep, o.PublishWait, o.MaxWaiting, maxKeep)
 	}
 	if o.Now == nil {
 		o.Now = func() int64 { return time.Now().UnixMicro() }
@@ -135,6 +139,7 @@ func New(o Options) (*Sequencer, error) {
 		maxTopics:  or(o.MaxTopics, 1_000_000),
 		keep:       o.Keep,
 		keepSize:   or(o.KeepSize, 64<<20),
+		endedKeep:  o.EndedKeep.Microseconds(),
 		leastBound: min(minUnread, quarter),
 		mostBound:  quarter,
 		left:       make(chan struct{}, 1),
@@ -215,7 +220,7 @@ func (s *Sequencer) PublishOwn(p *Publication) (id uint64, err error) {
 }
 
 func (s *Sequencer) publish(p *Publication, own bool) (id uint64, err error) {
-	size, err := s.judge(&p.Event)
+	size, err := s.judge(p)
 	if err != nil {
 		return 0, err
 	}
@@ -232,25 +237,24 @@ func (s *Sequencer) publish(p *Publication, own bool) (id uint64, err error) {
 	}
 	sc := scratches.Get().(*scratch)
 	defer sc.free()
-	frame, typeEnd := encode.AppendFrame(sc.buf[:0], &p.Event)
-	frame = slices.Grow(frame, encode.MaxIDLine)
-	sc.buf = frame
+	sc.buf = sc.buf[:0]
+	f := sc.add(p)
 
 	t, _ := s.table.Lookup(p.Topic)
 	now := s.now()
 	s.mu.Lock()
 	if t == nil || !t.claimed.Load() {
 		s.mu.Unlock()
-		return s.publishNew(p.Topic, frame, typeEnd, now)
+		return s.publishNew(p.Topic, sc.buf, &f, now)
 	}
-	id = s.publishLocked(t, frame, typeEnd, now)
+	id = s.addedLocked(t, sc.buf, &f, now)
 	s.mu.Unlock()
 	s.wake(t)
 	return id, nil
 }
 
 // publishNew is the rest of publish for a topic that has no place yet, or has just lost it.
-func (s *Sequencer) publishNew(name string, frame []byte, typeEnd int, now int64) (id uint64, err error) {
+func (s *Sequencer) publishNew(name string, buf []byte, f *frameIn, now int64) (id uint64, err error) {
 	if _, err := ParseName(name); err != nil {
 		return 0, err
 	}
@@ -260,7 +264,7 @@ func (s *Sequencer) publishNew(name string, frame []byte, typeEnd int, now int64
 		s.mu.Lock()
 		done, err := s.claimLocked(t)
 		if done && err == nil {
-			id = s.publishLocked(t, frame, typeEnd, now)
+			id = s.addedLocked(t, buf, f, now)
 		}
 		s.mu.Unlock()
 		if err != nil {
@@ -273,13 +277,21 @@ func (s *Sequencer) publishNew(name string, frame []byte, typeEnd int, now int64
 	}
 }
 
-// judge tells what is wrong with an event, or how many bytes its frame takes at the most.
-func (s *Sequencer) judge(e *encode.Event) (size int, err error) {
-	if err := e.Check(); err != nil {
+// judge tells what is wrong with an event, or how many bytes its frame takes at the most, that
+// of the topic's end included.
+func (s *Sequencer) judge(p *Publication) (size int, err error) {
+	if err := p.Event.Check(); err != nil {
 		return 0, err
 	}
-	if size = encode.FrameSize(e) + encode.MaxIDLine; size > s.maxFrame {
+	if size = encode.FrameSize(&p.Event) + encode.MaxIDLine; size > s.maxFrame {
 		return 0, &FrameTooLargeError{size, s.maxFrame}
+	}
+	if p.Close {
+		end := encode.EndSize(p.Topic) + encode.MaxIDLine
+		if end > s.maxFrame {
+			return 0, &FrameTooLargeError{end, s.maxFrame}
+		}
+		size += end
 	}
 	return size, nil
 }
@@ -287,13 +299,16 @@ func (s *Sequencer) judge(e *encode.Event) (size int, err error) {
 // publishLocked gives an event its id and appends it. The frame lacks its id line, for
 // which its capacity has room.
 func (s *Sequencer) publishLocked(t *Topic, frame []byte, typeEnd int, now int64) uint64 {
-	id := max(uint64(max(now, 0)), s.lastID+1)
-	s.appendLocked(t, id, now, encode.AppendID(frame, id), typeEnd)
+	id := s.nextIDLocked(now)
+	s.appendLocked(t, ring.Event, id, now, encode.AppendID(frame, id), typeEnd)
 	return id
 }
 
+// nextIDLocked is the next id at a time: the time, or one more than the last id.
+func (s *Sequencer) nextIDLocked(now int64) uint64 { return max(uint64(max(now, 0)), s.lastID+1) }
+
 // appendLocked appends a whole frame with its id, greater than any before, to a claimed topic.
-func (s *Sequencer) appendLocked(t *Topic, id uint64, now int64, frame []byte, typeEnd int) {
+func (s *Sequencer) appendLocked(t *Topic, kind ring.Kind, id uint64, now int64, frame []byte, typeEnd int) {
 	s.makeRoomLocked(len(frame))
 	s.lastID = id
 	s.lastTime = max(s.lastTime, now) // in the ring's order, whoever read the clock first
@@ -304,7 +319,7 @@ func (s *Sequencer) appendLocked(t *Topic, id uint64, now int64, frame []byte, t
 		Number:  t.events.Load() + 1,
 		Topic:   t.number,
 		Prev:    ring.Position(t.head.Load()),
-		Kind:    ring.Event,
+		Kind:    kind,
 		TypeEnd: typeEnd,
 	}
 	h.Skip = s.skipTarget(h.Number, h.Prev)
@@ -312,11 +327,17 @@ func (s *Sequencer) appendLocked(t *Topic, id uint64, now int64, frame []byte, t
 
 	// The head before the id: who sees that there is something newer finds it. Settled last.
 	t.head.Store(uint64(at))
+	if kind == ring.End {
+		t.ended.Store(id)
+	}
 	t.newest.Store(id)
 	t.events.Store(h.Number)
 	t.bytes.Store(t.bytes.Load() + uint64(len(frame)))
 	t.time.Store(s.lastTime)
 	t.isSilent = false
+	if int(t.keptCount) > s.keep && kind == ring.Event {
+		s.dropOldestLocked(t) // it had ended, and kept its end as well
+	}
 	s.events++
 	s.bytes += uint64(len(frame))
 	s.settled.Store(uint64(s.ring.Head()))

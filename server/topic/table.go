@@ -31,6 +31,7 @@ type Topic struct {
 
 	head   atomic.Uint64 // position of the newest entry; ring.None before the first
 	newest atomic.Uint64 // its id, stored after the head; 0 before the first
+	ended  atomic.Uint64 // id of the end published last, stored before newest; 0: none
 	events atomic.Uint64 // its number
 	bytes  atomic.Uint64 // of all frames ever
 	time   atomic.Int64  // of the newest entry
@@ -50,12 +51,13 @@ type Topic struct {
 	keptCount  int32
 	claims     int32 // publishers that claimed its place and have not published yet
 	isSilent   bool  // was published to, and all its entries have left the ring
+	isLeased   bool  // is in the sequencer's leases
 	inSilent   aging // its places in the sequencer's heaps
 	inKeepers  aging
 }
 
 // A topic without subscribers costs this and its name, beside map entries.
-const _ = uint(184 - unsafe.Sizeof(Topic{}))
+const _ = uint(192 - unsafe.Sizeof(Topic{}))
 
 // publishers is the counter of those who publish.
 const publishers = 0

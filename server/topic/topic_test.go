@@ -112,7 +112,7 @@ func (s *Sequencer) broken() error {
 		}
 		got, ok := inRing[number]
 		delete(inRing, number)
-		if ok == t.isSilent || !ok && t.events.Load() > 0 && t.inSilent == 0 && t.held.Load() == notHeld {
+		if ok == t.isSilent || !ok && t.events.Load() > 0 && t.inSilent == 0 && t.held.Load() == notHeld && !t.isLeased {
 			return fmt.Errorf("%s: in the ring %v, silent %v, in the heap %d", t.name, ok, t.isSilent, t.inSilent)
 		}
 		if want := (seen{got.count, t.newest.Load(), ring.Position(t.head.Load()), t.events.Load()}); ok && got != want {
@@ -131,7 +131,7 @@ func (s *Sequencer) broken() error {
 			keptFrames++
 			keptBytes += k.size()
 		}
-		if n != t.keptCount || n > int32(s.keep) || n > 0 && t.inKeepers == 0 {
+		if n != t.keptCount || n > int32(s.keepOf(t)) || n > 0 && t.inKeepers == 0 {
 			return fmt.Errorf("%s: %d kept, counted %d, in the heap %d", t.name, n, t.keptCount, t.inKeepers)
 		}
 	}
