@@ -34,13 +34,30 @@ type audience struct {
 	wild    *wild          // nil where no patterns are asked for
 	lastID  uint64         // of the last event flushed
 	flushed uint32         // the tick of the last flush
-	http10  bool
-	events  bool // heartbeats are events
+	traits  traits
 	coding  encode.Coding
 	form    encode.Form
 }
 
 const _ = uint(128 - unsafe.Sizeof(audience{})) // budget: people with their own list are audiences of one
+
+// traits are what else there is to say of an audience, a bit each.
+type traits uint8
+
+const (
+	http10     traits = 1 << iota // close-delimited
+	beatEvents                    // heartbeats are events
+	over                          // all its topics have ended, as far as the shard has read; see close.go
+)
+
+func (a *audience) is(t traits) bool { return a.traits&t != 0 }
+
+// set sets traits or takes them away.
+func (a *audience) set(t traits, on bool) {
+	if a.traits &^= t; on {
+		a.traits |= t
+	}
+}
 
 // An interest is a topic as a shard sees it: who wants it.
 type interest struct {
@@ -90,12 +107,12 @@ func (sh *shard) newAudience(s *Subscription) *audience {
 		key:     string(sh.key),
 		topics:  make([]*topic.Topic, len(s.Topics)),
 		places:  make([]int32, len(s.Topics)),
-		http10:  s.HTTP10,
-		events:  s.HeartbeatEvent,
 		coding:  s.Coding,
 		form:    s.Form,
 		flushed: sh.tick,
 	}
+	a.set(http10, s.HTTP10)
+	a.set(beatEvents, s.HeartbeatEvent)
 	a.pace = newPace(s, a.key)
 	for i, name := range s.Topics {
 		// From here on publishers ring for this topic. What they published
@@ -113,6 +130,7 @@ func (sh *shard) newAudience(s *Subscription) *audience {
 	if len(s.Patterns) > 0 {
 		sh.newWild(a, s)
 	}
+	a.set(over, sh.isOver(a))
 	sh.audiences[a.key] = a
 	sh.stats.audiences.Add(1)
 	return a

@@ -93,14 +93,15 @@ func (sh *shard) done(b *batch) {
 }
 
 // seal closes what was laid out in buf: head bytes of something else, room for
-// a chunk's head, the payload. The result is what is to be sent.
+// a chunk's head, the payload, which stays bare for HTTP/1.0. The result is what is
+// to be sent.
 //
 // The chunk's head ends where the room ends, wherever that lets it begin; what
 // stands before the room is moved up to it.
-func seal(buf []byte, head int, http10 bool) []byte {
+func seal(buf []byte, head int, bare bool) []byte {
 	payload := len(buf) - head - encode.ChunkHead
 	start := encode.ChunkHead
-	if !http10 && payload > 0 {
+	if !bare && payload > 0 {
 		start = encode.PutChunkHead(buf[head:], payload)
 		buf = append(buf, encode.ChunkTail...)
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"penstock/encode"
+	"penstock/ring"
 )
 
 var lastChunk = []byte(encode.LastChunk)
@@ -50,7 +51,7 @@ const lingerTime = 2 * time.Second
 // the wait for the client's own end. So no reset eats what is still on its way.
 // m must stand at a frame's border.
 func (sh *shard) end(m *subscriber, why Disconnect) {
-	if !m.audience.http10 {
+	if !m.audience.is(http10) {
 		// A stream that was never opened has no chunks either.
 		if m.lag == nil || m.lag.opening == nil {
 			if n, _ := sh.sys.send(m.fd, lastChunk); n < len(lastChunk) {
@@ -64,6 +65,38 @@ func (sh *shard) end(m *subscriber, why Disconnect) {
 	add(&sh.stats.disconnects[why], 1)
 	m.state = ending
 	sh.lingering = append(sh.lingering, lingerer{m, sh.clock.Add(lingerTime)})
+}
+
+// isOver tells whether all of a's topics have ended, as far as the shard has read.
+// A pattern never ends.
+func (sh *shard) isOver(a *audience) bool {
+	if a.wild != nil {
+		return false
+	}
+	for _, t := range a.topics {
+		if f, ok, _ := sh.seq.Latest(t, sh.read); !ok || f.Entry.Kind() != ring.End {
+			return false
+		}
+	}
+	return true
+}
+
+// endOver ends the streams all of whose topics have ended in this pass. Those that
+// lag are ended when they have been told (settle).
+func (sh *shard) endOver() {
+	for i, a := range sh.ended {
+		sh.ended[i] = nil
+		if len(a.members) == 0 || !sh.isOver(a) {
+			continue
+		}
+		a.set(over, true)
+		for j := len(a.members) - 1; j >= 0; j-- { // from the end: see remove
+			if m := a.members[j]; m.state == live && sh.position(a) == sh.read {
+				sh.end(m, TopicsEnded)
+			}
+		}
+	}
+	sh.ended = sh.ended[:0]
 }
 
 // A lingerer waits for the other end's end, or for its time.

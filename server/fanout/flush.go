@@ -13,7 +13,7 @@ import "syscall"
 func (sh *shard) flush(a *audience) {
 	b := a.batch
 	a.batch = nil
-	bytes := seal(b.bytes, 0, a.http10)
+	bytes := seal(b.bytes, 0, a.is(http10))
 	sends, sent, taken := uint64(0), uint64(0), uint64(0)
 	before := a.lastID
 	a.lastID, a.flushed = b.lastID, sh.tick

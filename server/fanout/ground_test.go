@@ -379,6 +379,8 @@ func (c *reading) say(d *encode.Decoded) string {
 		return "id " + string(d.ID)
 	case string(d.Type) == "gap":
 		return fmt.Sprintf("gap %s id=%s", d.Data, d.ID)
+	case string(d.Type) == "end":
+		return fmt.Sprintf("end %s id=%s", d.Data, d.ID)
 	case string(d.Type) == "hello":
 		return fmt.Sprintf("hello %s", d.Data)
 	case string(d.Type) == "heartbeat" && d.HasID:

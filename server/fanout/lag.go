@@ -195,6 +195,10 @@ func (sh *shard) settle(m *subscriber) (more bool) {
 		}
 		return true
 	}
+	if a.is(over) {
+		sh.end(m, TopicsEnded)
+		return false
+	}
 	sh.dropLag(m)
 	m.state = live
 	return false
@@ -283,7 +287,7 @@ func (sh *shard) remake(m *subscriber) []byte {
 	for i := range found {
 		buf = append(buf, sh.frame(found[i].Entry, m.audience.form)...)
 	}
-	bytes := seal(buf, 0, m.audience.http10)
+	bytes := seal(buf, 0, m.audience.is(http10))
 	sh.scratch = buf
 	if lost || len(bytes) != r.size {
 		return nil

@@ -116,6 +116,9 @@ func (sh *shard) flushPaced() (some bool) {
 		} else {
 			sh.flushBacklog(a)
 		}
+		if a.is(over) {
+			sh.ended = append(sh.ended, a)
+		}
 		some = true
 	}
 	return some

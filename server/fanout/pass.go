@@ -32,6 +32,7 @@ func (sh *shard) pass(now time.Time) (busy bool) {
 	sh.flushDue()
 
 	busy = sh.flushPaced()
+	sh.endOver()
 	busy = sh.read != from || busy
 	busy = sh.happened() || busy
 	busy = sh.takeInbox() || busy
@@ -95,8 +96,13 @@ func (sh *shard) readEntries(reader *ring.Reader) {
 		if in == nil {
 			continue
 		}
+		end := e.Kind() == ring.End
 		for i := range in.audiences {
 			a := in.audiences[i].audience
+			a.set(over, false)
+			if end {
+				sh.ended = append(sh.ended, a)
+			}
 			if a.pace != nil {
 				sh.stir(a, in.audiences[i].topic, p, before)
 				continue

@@ -10,6 +10,7 @@ package fanout
 //	subscribe NAME TOPIC,TOPIC [after=ID] [bad=TEXT] [http10] [events] [form=topic|envelope]
 //	          [hello] [snapshot] [latest] [interval=D] [onlag=latest|close] [rewind=N|Ds|all]
 //	publish TOPIC [xN] [size=BYTES]
+//	end TOPIC
 //	block NAME [room=BYTES]      its socket takes so many more bytes, then none
 //	unblock NAME [room=BYTES]    its socket takes bytes again, all or so many
 //	hangup NAME                  the client closes
@@ -197,6 +198,11 @@ func (p *player) do(words []string) []string {
 		}
 		for range n {
 			h.publish(p.t, plain[0], strings.Repeat("d", number("size", 10)))
+		}
+	case "end":
+		h.micros++
+		if _, err := h.seq.End(plain[0]); err != nil {
+			p.t.Fatal(err)
 		}
 	case "block":
 		h.ground.take(p.who[plain[0]], number("room", 0))

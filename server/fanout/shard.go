@@ -45,6 +45,7 @@ type shard struct {
 	paced     []*audience          // a heap: something is due to them at their own time
 	due       []*audience          // have a batch in this pass
 	full      []*audience          // have a full one now
+	ended     []*audience          // have read the end of a topic in this pass
 
 	patterns topic.Trie[*audience]
 	wilds    int         // audiences with patterns

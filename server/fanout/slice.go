@@ -80,7 +80,7 @@ func (sh *shard) nextSlice(m *subscriber) slice {
 	if head == 0 && len(buf) == encode.ChunkHead {
 		return s // nothing to send
 	}
-	s.bytes = seal(buf, head, a.http10)
+	s.bytes = seal(buf, head, a.is(http10))
 	if s.again {
 		sh.shared = shared{slice: s, audience: a, cursor: l.cursor, after: m.told, firstID: found[0].Entry.ID()}
 	}

@@ -92,11 +92,11 @@ func index(b bool) int {
 
 // heartbeatBytes are those of a heartbeat to a's members.
 func (sh *shard) heartbeatBytes(a *audience, id uint64, moved bool) []byte {
-	kind := &sh.beats[index(a.events)][index(moved)]
+	kind := &sh.beats[index(a.is(beatEvents))][index(moved)]
 	if kind.bytes[0] == nil || (moved && kind.id != id) {
 		var plain []byte
 		switch {
-		case a.events:
+		case a.is(beatEvents):
 			plain = encode.AppendHeartbeatEvent(nil, id, moved)
 		case moved:
 			plain = encode.AppendHeartbeatID(nil, id)
@@ -106,5 +106,5 @@ func (sh *shard) heartbeatBytes(a *audience, id uint64, moved bool) []byte {
 		kind.id = id
 		kind.bytes[0], kind.bytes[1] = plain, encode.AppendChunk(nil, plain)
 	}
-	return kind.bytes[index(!a.http10)]
+	return kind.bytes[index(!a.is(http10))]
 }
