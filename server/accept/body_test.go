@@ -110,7 +110,7 @@ func TestBadBodyIsAnswered(t *testing.T) {
 // all.
 func TestTooLargeReachesClientThatIsStillSending(t *testing.T) {
 	s := start(t)
-	const size = 64 << 20
+	const size = 16 << 20
 	chunk := make([]byte, 1<<20)
 	for _, w := range ways[1:] {
 		for _, head := range []string{
