@@ -45,8 +45,11 @@ func TestChurnFindsWhatIsNotResumed(t *testing.T) {
 		return nil
 	}
 	r := mustRun(t, churning(s.URL))
-	if skipped.Load() == 0 || r.Streams.Lost != uint64(skipped.Load()) || r.Streams.Announced != 0 {
-		t.Errorf("%d lost, want %d", r.Streams.Lost, skipped.Load())
+	// On a busy machine a subscriber may leave again before it has read what it was resumed
+	// with: it then asks with the same id, and what the server skips twice is lost once.
+	most := uint64(skipped.Load())
+	if most == 0 || r.Streams.Lost > most || r.Streams.Lost < most*9/10 || r.Streams.Announced != 0 {
+		t.Errorf("%d lost, want %d", r.Streams.Lost, most)
 	}
 }
 
