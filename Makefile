@@ -25,7 +25,7 @@ ADDRESS  ?= 127.0.0.1:8080
 CC_FOUND := $(shell command -v $${CC:-gcc} 2>/dev/null || command -v cc 2>/dev/null)
 RACE     := $(if $(CC_FOUND),-race)
 
-.PHONY: run build test check fuzz golden bench bench-record profile hooks help clean
+.PHONY: run build test check fuzz golden bench bench-record figures compare profile hooks help clean
 
 run: build ## build bin/penstock and serve on 127.0.0.1:8080 with the demo feeds
 	exec bin/penstock serve --demo --listen $(ADDRESS)
@@ -61,7 +61,7 @@ fuzz: ## every fuzz target for FUZZTIME (10s); what it finds lands in testdata/f
 	done
 
 golden: ## write the golden files anew; read the diff, commit it only if you can explain each line
-	PENSTOCK_GOLDEN=write $(GO) test -count 1 $(PACKAGES)
+	$(GO) test -count 1 $$(grep -rl --include='*_test.go' 'flag.Bool("update"' . | xargs -n 1 dirname | sort -u) -update
 	@git --no-pager diff --stat -- '*testdata*' || true
 
 bench: ## compare with BASE (HEAD): both versions alternate COUNT times in one run, benchstat judges
@@ -70,6 +70,14 @@ bench: ## compare with BASE (HEAD): both versions alternate COUNT times in one r
 bench-record: ## run the benchmarks and keep them as bench/baseline/NAME.txt
 	@mkdir -p bench/baseline
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) $(PACKAGES) | tee bench/baseline/$$(uname -m)-$$(nproc).txt
+
+figures: ## measure what is promised beside bare loops in C, into bench/results/ and README.md (a quarter of an hour)
+	$(GO) run ./bench
+	$(GO) run ./bench table
+
+compare: ## Penstock beside the peers that are installed, into bench/results/ and README.md (a quarter of an hour)
+	$(GO) run ./bench compare
+	$(GO) run ./bench table
 
 profile: ## five seconds of a server's CPU time, by way of its debug door (serve --debug 127.0.0.1:6060)
 	$(GO) tool pprof -top -nodecount 40 'http://127.0.0.1:6060/debug/pprof/profile?seconds=5'

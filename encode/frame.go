@@ -6,6 +6,7 @@ package encode
 import (
 	"bytes"
 	"strconv"
+	"unicode/utf8"
 )
 
 // AppendFrame appends the frame of e but for its end, which AppendID writes:
@@ -108,4 +109,20 @@ func AppendStart(dst []byte, retry int, id uint64, withID bool) []byte {
 		return AppendID(dst, id)
 	}
 	return append(dst, '\n')
+}
+
+// AppendHello appends a stream's first block as AppendStart does, and makes it an
+// event that says where the stream starts, whether it resumed there, and who
+// serves it: for clients that can't see a block without data.
+func AppendHello(dst []byte, retry int, id uint64, withID, resumed bool, version string) []byte {
+	dst = append(dst, `event: hello`+"\n"+`data: {"id":"`...)
+	if withID {
+		dst = strconv.AppendUint(dst, id, 10)
+	}
+	dst = append(dst, `","resumed":`...)
+	dst = strconv.AppendBool(dst, resumed)
+	dst = append(dst, `,"server":"penstock","version":`...)
+	dst = appendJSON(dst, version, len(version)*utf8.UTFMax)
+	dst = append(dst, "}\n"...)
+	return AppendStart(dst, retry, id, withID)
 }

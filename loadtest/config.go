@@ -54,6 +54,7 @@ type Config struct {
 	Watch       int           `yaml:"watch" json:"watch"` // topics of each subscriber
 	Rate        Rate          `yaml:"rate" json:"rate"`
 	Duration    time.Duration `yaml:"duration" json:"duration"` // of the measured part
+	Events      uint64        `yaml:"events" json:"events"`     // the measured part ends after so many, if not by time; 0: by time alone
 	Size        int           `yaml:"size" json:"size"`         // of an event's data, in bytes
 	Zipf        float64       `yaml:"zipf" json:"zipf"`         // topic k is k^zipf times less busy than the first; 0: all alike
 	Bursts      bool          `yaml:"bursts" json:"bursts"`     // events come in bursts like trades do; else evenly

@@ -21,6 +21,8 @@ type faultyServer struct {
 	deliver func(subscriber, n int, frame string) []string
 	// greet answers what a stream begins with; nil: nothing.
 	greet func(lastID string) string
+	// resume answers what a stream that comes back gets of what it missed; nil: all.
+	resume func(missed []string) []string
 
 	mu     sync.Mutex
 	topics map[string]*faultyTopic
@@ -55,27 +57,37 @@ func (s *faultyServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, `{"id":"1"}`)
 		return
 	}
-	name, ok := strings.CutPrefix(r.URL.Path, "/events/")
+	list, ok := strings.CutPrefix(r.URL.Path, "/events/")
 	if !ok {
 		http.NotFound(w, r)
 		return
 	}
+	names := strings.Split(list, ",")
 	w.Header().Set("Content-Type", "text/event-stream")
 	l := &listener{blocks: make(chan string, 100_000), end: make(chan struct{})}
 	s.mu.Lock()
-	topic := s.topic(name)
+	topic := s.topic(names[0])
 	l.number = len(topic.listeners)
 	last, _ := strconv.Atoi(r.Header.Get("Last-Event-ID"))
 	first := ": welcome\n\n"
 	if s.greet != nil {
 		first = s.greet(r.Header.Get("Last-Event-ID"))
 	}
-	if r.Header.Get("Last-Event-ID") != "" {
-		for n := last; n < len(topic.events); n++ {
-			l.blocks <- topic.events[n]
+	if r.Header.Get("Last-Event-ID") != "" { // of one topic: ids are its numbers
+		missed := topic.events[last:]
+		if s.resume != nil {
+			missed = s.resume(missed)
 		}
+		for _, b := range missed {
+			l.blocks <- b
+		}
+	} else if s.greet == nil {
+		first = fmt.Sprintf("id: %d\n\n", len(topic.events))
 	}
-	topic.listeners = append(topic.listeners, l)
+	for _, name := range names {
+		t := s.topic(name)
+		t.listeners = append(t.listeners, l)
+	}
 	s.mu.Unlock()
 	io.WriteString(w, first)
 	w.(http.Flusher).Flush()
@@ -119,10 +131,17 @@ func (s *faultyServer) publish(name, data string) {
 	}
 }
 
-// quick is a run short enough for a test.
+// forget begins anew.
+func (s *faultyServer) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.topics)
+}
+
+// quick is a run short enough for a test: it ends by what was published, on a busy machine too.
 func quick(url string) Config {
 	c, _ := Scenario("broadcast")
-	c.URL, c.Subscribers, c.Rate, c.Duration, c.Grace, c.Threads = url, 10, 200, time.Second, 2*time.Second, 1
+	c.URL, c.Subscribers, c.Rate, c.Events, c.Duration, c.Grace, c.Threads = url, 10, 1000, 200, 20*time.Second, 5*time.Second, 1
 	return c
 }
 
@@ -133,4 +152,12 @@ func mustRun(t testing.TB, c Config) *Report {
 		t.Fatal(err)
 	}
 	return r
+}
+
+// later sends a block to a subscriber of the only topic after a while. The lock is held.
+func (s *faultyServer) later(d time.Duration, subscriber int, block string) {
+	for _, t := range s.topics {
+		l := t.listeners[subscriber]
+		time.AfterFunc(d, func() { l.blocks <- block })
+	}
 }

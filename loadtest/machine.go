@@ -36,7 +36,7 @@ type ServerProcess struct {
 	PIDs []int  `json:"-"`
 }
 
-const listening = 0x0a // a TCP socket's state in /proc/net/tcp
+const listening = "0A" // a TCP socket's state in /proc/net/tcp
 
 // findServer finds the server's processes: pid and those it has started, or without one whoever
 // listens at a loopback address of this machine. The error says why there is none.
@@ -70,27 +70,9 @@ func findServer(pid int, at netip.AddrPort) (*ServerProcess, error) {
 	if !at.Addr().IsLoopback() {
 		return nil, fmt.Errorf("%s is no loopback address: its process cannot be found; --pid names it if it runs here", at.Addr())
 	}
-	fs, err := procfs.NewDefaultFS()
-	if err != nil {
-		return nil, fmt.Errorf("read /proc: %w", err)
-	}
-	sockets := map[string]bool{}
-	for _, read := range []func() (procfs.NetTCP, error){fs.NetTCP, fs.NetTCP6} {
-		lines, err := read()
-		if err != nil {
-			continue
-		}
-		for _, l := range lines {
-			if l.St == listening && l.LocalPort == uint64(at.Port()) {
-				sockets["socket:["+strconv.FormatUint(l.Inode, 10)+"]"] = true
-			}
-		}
-	}
+	sockets := listeningSockets(at.Port())
 	s := &ServerProcess{}
 	for _, p := range procs {
-		if p.PID == os.Getpid() && len(sockets) == 0 {
-			continue
-		}
 		targets, err := p.FileDescriptorTargets()
 		if err != nil {
 			continue // somebody else's process
@@ -106,6 +88,27 @@ func findServer(pid int, at netip.AddrPort) (*ServerProcess, error) {
 		return nil, fmt.Errorf("no process of ours listens at port %d; --pid names the server's", at.Port())
 	}
 	return s, nil
+}
+
+// listeningSockets answers the sockets that listen at a port, as links in /proc/PID/fd name them.
+// (procfs has a reader of these files, which it calls deprecated.)
+func listeningSockets(port uint16) map[string]bool {
+	sockets := map[string]bool{}
+	suffix := fmt.Sprintf(":%04X", port)
+	for _, name := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			continue // no IPv6 here
+		}
+		for line := range strings.Lines(string(text)) {
+			// sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode
+			f := strings.Fields(line)
+			if len(f) > 9 && f[3] == listening && strings.HasSuffix(f[1], suffix) {
+				sockets["socket:["+f[9]+"]"] = true
+			}
+		}
+	}
+	return sockets
 }
 
 // sample reads everything. exact takes longer, and gives memory to the page.
@@ -145,12 +148,40 @@ func processUse(pid int, exact bool) (cpu float64, rss uint64) {
 		cpu = st.CPUTime()
 		rss = uint64(st.ResidentMemory())
 	}
+	// Clock ticks are 10 ms long; the sum over the threads is exact, but without those that have
+	// ended.
+	if exact := threadsTime(pid); exact > cpu-0.05 {
+		cpu = exact
+	}
 	if exact {
 		if m, err := p.ProcSMapsRollup(); err == nil {
 			rss = m.Rss
 		}
 	}
 	return cpu, rss
+}
+
+// threadsTime answers the CPU seconds of a process's threads, 0 where the kernel does not say.
+func threadsTime(pid int) float64 {
+	dir := "/proc/" + strconv.Itoa(pid) + "/task/"
+	tasks, err := os.ReadDir(dir)
+	if err != nil {
+		return 0
+	}
+	sum := 0.0
+	for _, t := range tasks {
+		text, err := os.ReadFile(dir + t.Name() + "/schedstat")
+		if err != nil {
+			continue
+		}
+		run, _, _ := strings.Cut(string(text), " ")
+		ns, err := strconv.ParseFloat(run, 64)
+		if err != nil {
+			return 0
+		}
+		sum += ns / 1e9
+	}
+	return sum
 }
 
 // A Machine is where a run was made. No names, no addresses.

@@ -42,15 +42,21 @@ const (
 	whole
 )
 
-// fillerPeriod is how many different places a filler may begin at.
+// fillerPeriod is how many different places a filler may begin at. It is prime: a piece moved by a
+// power of two or by a frame's size does not match by chance.
 const fillerPeriod = 61
 
-// filler is the text that fillers are cut from. 61 is prime: a piece moved by a power of two or
-// by a frame's size does not match by chance.
-var filler = func() []byte {
-	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345678"
-	return bytes.Repeat([]byte(letters), (MaxSize+2*fillerPeriod)/fillerPeriod)
-}()
+// fillerBlock is the length of filler, a whole number of periods: a longer piece goes on where it began.
+const fillerBlock = 64 * fillerPeriod
+
+// filler is the text that fillers are cut from, and one period more.
+var filler = bytes.Repeat([]byte("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345678"), fillerBlock/fillerPeriod+1)
+
+// fillerAt answers the first n bytes, at most fillerBlock, of the filler of number seq.
+func fillerAt(seq uint32, n int) []byte {
+	from := int(seq % fillerPeriod)
+	return filler[from : from+min(n, fillerBlock)]
+}
 
 // appendPayload appends a payload of size bytes (MinSize to MaxSize) to dst.
 func appendPayload(dst []byte, s stamp, size int) []byte {
@@ -66,9 +72,8 @@ func appendPayload(dst []byte, s stamp, size int) []byte {
 	dst = append(dst, '.')
 	dst = strconv.AppendInt(dst, int64(size), 10)
 	dst = append(dst, '.')
-	if n := size - (len(dst) - begin) - 1; n > 0 {
-		from := s.seq % fillerPeriod
-		dst = append(dst, filler[from:int(from)+n]...)
+	for n := size - (len(dst) - begin) - 1; n > 0; n -= fillerBlock {
+		dst = append(dst, fillerAt(s.seq, n)...)
 	}
 	return append(dst, '~')
 }
@@ -106,12 +111,15 @@ func readPayload(data []byte) (stamp, verdict) {
 		v[field] = n
 	}
 	s := stamp{run: uint32(v[0]), lane: uint32(v[1]), seq: uint32(v[2]), due: int64(v[3])}
-	if v[4] != uint64(len(data)) || data[len(data)-1] != '~' {
+	if v[4] != uint64(len(data)) || data[len(data)-1] != '~' || at == len(data) {
 		return s, torn
 	}
-	from := int(s.seq % fillerPeriod)
-	if n := len(data) - 1 - at; n < 0 || n > MaxSize || !bytes.Equal(data[at:len(data)-1], filler[from:from+n]) {
-		return s, torn
+	for rest := data[at : len(data)-1]; len(rest) > 0; {
+		want := fillerAt(s.seq, len(rest))
+		if !bytes.Equal(rest[:len(want)], want) {
+			return s, torn
+		}
+		rest = rest[len(want):]
 	}
 	return s, whole
 }

@@ -45,7 +45,7 @@ type publisher struct {
 	names []string // of lanes, made as they are needed
 	end   int64
 	told  uint64 // of Published
-	tries int    // connections that failed, in a row
+	begun uint64 // events that were sent, whatever became of them
 
 	tally   PublishTally
 	reasons Reasons
@@ -108,7 +108,7 @@ func (p *publisher) run(start, end int64, stop func() bool) error {
 			p.told, second = p.tally.Published, s
 			p.expire(now)
 		}
-		over := now >= end || stop()
+		over := now >= end || stop() || p.enough()
 		if over && p.idle(now) {
 			break
 		}
@@ -137,12 +137,20 @@ func (p *publisher) run(start, end int64, stop func() bool) error {
 		if c.fd >= 0 {
 			closeSocket(c.fd, true)
 		}
-		p.tally.Unsent += c.unsent(min(end, clock()))
+		if !p.enough() {
+			p.tally.Unsent += c.unsent(min(end, clock()))
+		}
 	}
 	p.tell(second, p.tally.Published-p.told)
 	p.cpu.read()
 	p.cpu.close()
 	return nil
+}
+
+// enough says that as many events were sent as the run shall have.
+func (p *publisher) enough() bool {
+	n := p.plan.cfg.Events
+	return n > 0 && p.begun >= n
 }
 
 // idle says that no answer is awaited any more.
@@ -186,11 +194,12 @@ func (p *publisher) send(slot int32, now int64) {
 	pub := p.plan.pub
 	p.body, c.ahead = p.body[:0], c.ahead[:0]
 	var name string
-	for len(c.ahead) < p.plan.cfg.Batch {
+	for len(c.ahead) < p.plan.cfg.Batch && !p.enough() {
 		d := c.due()
 		if d > now || d >= p.end {
 			break
 		}
+		p.begun++
 		l, _ := c.next()
 		if d == 0 {
 			d = now
@@ -253,7 +262,6 @@ func (p *publisher) event(slot int32, events uint32) {
 			return
 		}
 		c.state = free
-		p.tries = 0
 		p.send(slot, clock())
 		return
 	}

@@ -44,6 +44,7 @@ type reader struct {
 	each    func(*encode.Decoded)
 	slot    int32 // whose blocks are handed to each
 	now     int64 // when the bytes in hand were read
+	newest  int64 // when the newest event was
 
 	tally      Tally
 	reasons    Reasons
@@ -63,8 +64,8 @@ type reader struct {
 	tellAt    int64
 
 	toldSettled bool
-	started   bool
-	cpu       threadClock
+	started     bool
+	cpu         threadClock
 }
 
 // readBuffer holds what one read takes: 20 KB batches whole, and small enough for a core's cache.
@@ -166,7 +167,7 @@ func (r *reader) run() error {
 			slot := r.more[0]
 			r.more = append(r.more[:0], r.more[1:]...)
 			if r.subs[slot].ready && r.subs[slot].state == live {
-				r.read(slot, 1<<20)
+				r.read(slot, 1<<20, true)
 			}
 		}
 	}
@@ -183,7 +184,7 @@ func (r *reader) rest(phase uint32) time.Duration {
 	if len(r.wake) > 0 {
 		until = min(until, r.wake[0].at)
 	}
-	if len(r.slow) > 0 && phase == phaseMeasure {
+	if len(r.slow) > 0 && phase == phaseMeasure && r.plan.cfg.SlowRate > 0 {
 		until = min(until, r.slowAt)
 	}
 	if r.waiting > 0 && r.pending < r.mayPend() {
@@ -272,7 +273,7 @@ func (r *reader) hold(phase uint32) {
 		r.slowNow = false
 		for _, slot := range r.slow {
 			if s := &r.subs[slot]; s.state == live {
-				r.read(slot, 1<<20)
+				r.read(slot, 1<<20, true)
 			}
 		}
 	}
@@ -283,7 +284,7 @@ func (r *reader) hold(phase uint32) {
 	r.slowAt = r.now + int64(slowStep)
 	for _, slot := range r.slow {
 		if s := &r.subs[slot]; s.state == live && s.ready {
-			r.read(slot, max(1, r.plan.cfg.SlowRate/int(time.Second/slowStep)))
+			r.read(slot, max(1, r.plan.cfg.SlowRate/int(time.Second/slowStep)), true)
 		}
 	}
 }
@@ -304,12 +305,21 @@ func (r *reader) expire() {
 	}
 }
 
-// complete says whether every lane of every live stream has all that was acknowledged.
+// lingering is how long a run waits for events that others have overtaken, after the last event.
+const lingering = 500 * time.Millisecond
+
+// complete says whether every lane of every live stream has all that was acknowledged; what was
+// overtaken by later events may still come, and is given a while.
 func (r *reader) complete() bool {
 	if len(r.wake) > 0 || r.pending > 0 {
 		return false
 	}
-	return r.eachLane(func(l uint32, st *lane) bool { return int32(r.board.acked(l)+1-st.next) <= 0 })
+	overtaken := false
+	reached := r.eachLane(func(l uint32, st *lane) bool {
+		overtaken = overtaken || st.window != ^uint64(0)
+		return int32(r.board.acked(l)+1-st.next) <= 0
+	})
+	return reached && (!overtaken || r.now-r.newest > int64(lingering))
 }
 
 // eachLane calls f for the lanes of all live streams until it answers false.

@@ -54,7 +54,7 @@ type Report struct {
 	PublishRate  float64      `json:"publishRate"`
 	PerRead      float64      `json:"eventsPerRead"`
 
-	Latency   Percentiles `json:"latency"` // from when an event was due to its receipt
+	Latency   Percentiles `json:"latency"` // from when an event was due to its receipt; not of subscribers that are slow by intention or catch up after they were away
 	Connect   Percentiles `json:"connect"`
 	FirstByte Percentiles `json:"firstByte"` // of the answer, after the request had left
 	Resume    Percentiles `json:"resume"`    // from wanting to come back until everything published by then has come
@@ -180,3 +180,6 @@ func (r Reasons) byCount() []string {
 		return 1
 	})
 }
+
+// WriteHTML writes the report as one HTML file without outside requests.
+func (r *Report) WriteHTML(w io.Writer) error { return writeHTML(w, r) }

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -25,6 +26,7 @@ import (
 type Options struct {
 	Progress io.Writer // lines for a person; nil: none
 	Terminal bool      // Progress is one: a line that renews itself
+	Part     []string  // program and arguments that call Part; nil: a run is one process
 }
 
 // A UsageError is a Config that cannot be.
@@ -48,14 +50,14 @@ func Run(ctx context.Context, cfg Config, o Options) (*Report, error) {
 		return nil, &UsageError{err}
 	}
 	r := &run{plan: p, collector: newCollector(), progress: newProgress(o), started: time.Now()}
-	if err := r.spread(); err != nil {
+	if err := r.spread(o.Part); err != nil {
 		return nil, err
 	}
 	if r.board, err = newBoard(p.lanes); err != nil {
 		return nil, err
 	}
 	defer r.board.close()
-	return r.all(ctx)
+	return r.all(ctx, o.Part)
 }
 
 // A run is a run under way.
@@ -69,7 +71,8 @@ type run struct {
 	notes     []string
 	readers   []part
 	children  []int // pids of parts that are processes
-	threads   int   // readers a process
+	processes int
+	threads   int // readers a process
 
 	stop      atomic.Bool // publishers: no more
 	published atomic.Uint64
@@ -87,7 +90,7 @@ type part struct {
 }
 
 // all goes through the phases.
-func (r *run) all(ctx context.Context) (*Report, error) {
+func (r *run) all(ctx context.Context, command []string) (*Report, error) {
 	cfg := &r.plan.cfg
 	var err error
 	if r.server, err = findServer(cfg.PID, r.plan.base.addr); err != nil {
@@ -97,7 +100,7 @@ func (r *run) all(ctx context.Context) (*Report, error) {
 		r.notes = append(r.notes, "the server's memory and CPU are not known: "+err.Error())
 	}
 	r.looked = r.server.sample(true, nil)
-	if err := r.start(); err != nil {
+	if err := r.start(command); err != nil {
 		return nil, err
 	}
 	begun := clock()
@@ -113,6 +116,7 @@ func (r *run) all(ctx context.Context) (*Report, error) {
 	r.board.setStart(start)
 	var pub *publisher
 	pubDone := make(chan error, 1)
+	var over atomic.Bool // the publisher is done
 	measured := r.server.sample(false, r.children)
 	alive := cfg.Subscribers == 0 || m.tally.Live > 0
 	if alive && ctx.Err() == nil {
@@ -125,10 +129,13 @@ func (r *run) all(ctx context.Context) (*Report, error) {
 			}); err != nil {
 				return nil, r.abort(err)
 			}
-			go func() { pubDone <- pub.run(start, end, r.stop.Load) }()
+			go func() {
+				pubDone <- pub.run(start, end, r.stop.Load)
+				over.Store(true)
+			}()
 		}
 		r.until(ctx, "measuring", func(m moment) bool {
-			return clock() >= end || cfg.Subscribers > 0 && m.tally.Live == 0 && !r.plan.returns
+			return clock() >= end || over.Load() || cfg.Subscribers > 0 && m.tally.Live == 0 && !r.plan.returns
 		})
 		r.stop.Store(true)
 	}
@@ -179,33 +186,69 @@ func (r *run) abort(err error) error {
 }
 
 // spread decides on processes and threads.
-func (r *run) spread() error {
+func (r *run) spread(command []string) error {
 	cfg := &r.plan.cfg
+	if cfg.Subscribers == 0 {
+		return nil
+	}
+	most := openMost()
+	r.processes = cfg.Processes
+	if r.processes == 0 {
+		r.processes = (cfg.Subscribers + most - 1) / most
+	}
+	r.processes = min(r.processes, cfg.Subscribers)
+	if each := (cfg.Subscribers + r.processes - 1) / r.processes; each > most {
+		return &UsageError{fmt.Errorf("--subscribers %d in %d processes: %d descriptors each, and the limit (ulimit -n) leaves %d; --processes %d", cfg.Subscribers, r.processes, each, most, (cfg.Subscribers+most-1)/most)}
+	}
+	if ports := r.ports(); cfg.Subscribers > ports {
+		r.notes = append(r.notes, fmt.Sprintf("%d streams and about %d local ports: connects will fail; --source 127.0.0.0/28 gives more addresses to connect from", cfg.Subscribers, ports))
+	}
+	if r.processes > 1 && len(command) == 0 {
+		return errors.New("more than one process: the program that runs this has no command for parts")
+	}
 	r.threads = cfg.Threads
 	if r.threads == 0 {
-		r.threads = max(1, runtime.NumCPU()/2)
+		r.threads = max(1, runtime.NumCPU()/2/r.processes)
 	}
-	r.threads = max(1, min(r.threads, cfg.Subscribers))
-	r.plan.readers = r.threads
+	r.threads = max(1, min(r.threads, cfg.Subscribers/r.processes))
+	r.plan.readers = r.threads * r.processes
 	return nil
 }
 
-// start starts the readers.
-func (r *run) start() error {
+// ports answers how many connections can be made to one address and port.
+func (r *run) ports() int {
+	low, high := 32768, 60999
+	if text, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range"); err == nil {
+		fmt.Sscan(string(text), &low, &high)
+	}
+	return (high - low + 1) * max(1, len(r.plan.sources))
+}
+
+// start starts the readers, in this process or in others.
+func (r *run) start(command []string) error {
 	cfg := &r.plan.cfg
 	if cfg.Subscribers == 0 {
-		r.plan.readers = 0
+		return nil
+	}
+	if r.processes == 1 {
+		var err error
+		if r.readers, err = startReaders(r.plan, r.board, r.collector.tell, r.threads, 0, 0, cfg.Subscribers); err != nil {
+			return r.abort(err)
+		}
 		return nil
 	}
 	first := 0
-	for i := range r.threads {
-		count := (cfg.Subscribers - first) / (r.threads - i)
-		reader, err := newReader(r.plan, r.board, i, first, count, r.collector.tell)
+	for i := range r.processes {
+		count := (cfg.Subscribers - first) / (r.processes - i)
+		p, err := r.process(command, errand{
+			Config: r.plan.cfg, Run: r.plan.run, Begin: r.plan.begin, Readers: r.plan.readers,
+			Threads: r.threads, Index: i * r.threads, First: first, Count: count,
+		})
 		if err != nil {
 			return r.abort(err)
 		}
+		r.readers = append(r.readers, p)
 		first += count
-		r.readers = append(r.readers, thread(reader.run))
 	}
 	return nil
 }

@@ -5,11 +5,8 @@ package loadtest
 // Everything here runs on its reader's thread.
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
 	"syscall"
 	"time"
 	"unsafe"
@@ -57,89 +54,6 @@ type subscriber struct {
 
 const _ = uint(256 - unsafe.Sizeof(subscriber{})) // budget: 15,000 in under 15 MiB, all in all
 
-// connect begins a connection.
-func (r *reader) connect(slot int32, now int64) {
-	s := &r.subs[slot]
-	if s.state == waiting {
-		r.waiting--
-	}
-	r.tally.Opened++
-	s.age++
-	buffer := 0
-	if s.slow {
-		buffer = 32 << 10 // a slow reader's window; the kernel's own would hide it for megabytes
-	}
-	number := r.first + int(slot)
-	fd, err := dial(r.plan.source(number), r.plan.base.addr, buffer)
-	if err == nil {
-		if err = r.poll.add(fd, slot, s.age); err != nil {
-			closeSocket(fd, true)
-		}
-	}
-	if !s.again {
-		s.since = now
-	}
-	if err != nil {
-		s.fd = -1
-		r.fail(slot, err)
-		return
-	}
-	s.fd = fd
-	s.state = connecting
-	r.pending++
-	r.ask(slot, now) // a loopback connection stands already
-}
-
-// ask sends the request if the socket takes it.
-func (r *reader) ask(slot int32, now int64) {
-	s := &r.subs[slot]
-	b := r.appendAsk(r.scratch[:0], slot)
-	r.scratch = b
-	n, errno := rawSend(s.fd, b)
-	switch {
-	case errno == unix.EAGAIN || errno == unix.ENOTCONN:
-		return // EPOLLOUT, or EPOLLERR, will come
-	case errno != 0:
-		r.fail(slot, fmt.Errorf("connect: %w", errno))
-		return
-	case n < len(b):
-		r.fail(slot, fmt.Errorf("send the request: the socket took %d of %d bytes", n, len(b)))
-		return
-	}
-	r.poll.onlyReads(s.fd, slot, s.age)
-	now = clock()
-	s.state = asking
-	s.asked = now
-	record(r.connects, (now-s.since)/1000)
-}
-
-// appendAsk appends the request of a subscriber.
-func (r *reader) appendAsk(dst []byte, slot int32) []byte {
-	s := &r.subs[slot]
-	list := r.topicsOf(slot)
-	dst = append(dst, "GET "...)
-	dst = r.plan.appendPath(dst, list)
-	dst = append(dst, r.askTail...)
-	if s.again {
-		if id := r.idOf(slot); id != "" {
-			dst = append(append(append(dst, "Last-Event-ID: "...), id...), '\r', '\n')
-		}
-	}
-	return append(dst, '\r', '\n')
-}
-
-// idOf answers the last id of a subscriber's streams, "" where it had none.
-func (r *reader) idOf(slot int32) string {
-	s := &r.subs[slot]
-	switch {
-	case s.wordID:
-		return r.ids[slot]
-	case s.hasID:
-		return strconv.FormatUint(s.lastID, 10)
-	}
-	return ""
-}
-
 // event is what epoll says of a socket.
 func (r *reader) event(slot int32, events uint32) {
 	s := &r.subs[slot]
@@ -149,7 +63,7 @@ func (r *reader) event(slot int32, events uint32) {
 			return
 		}
 		if events&unix.EPOLLOUT != 0 {
-			r.ask(slot, r.now)
+			r.ask(slot)
 		}
 		if s.state != asking {
 			return
@@ -159,11 +73,12 @@ func (r *reader) event(slot int32, events uint32) {
 		s.ready = true
 		return
 	}
-	r.read(slot, 1<<20)
+	r.read(slot, 1<<20, events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0)
 }
 
-// read reads what is there, at most so many bytes or one buffer more.
-func (r *reader) read(slot int32, most int) {
+// read reads what is there, at most so many bytes or one buffer more. toEnd: an end of the
+// connection may wait behind the bytes, of which no other event will tell.
+func (r *reader) read(slot int32, most int, toEnd bool) {
 	s := &r.subs[slot]
 	s.ready = false
 	for {
@@ -190,7 +105,7 @@ func (r *reader) read(slot int32, most int) {
 			r.catchUp(slot)
 		}
 		// A short read has emptied the socket (epoll(7)): the next byte makes a new event.
-		if n < len(buf) {
+		if n < len(buf) && !toEnd {
 			return
 		}
 		if most -= n; most <= 0 {
@@ -231,9 +146,14 @@ func (r *reader) take(slot int32, p []byte) bool {
 			}
 		}
 		if len(piece) == 0 || len(p) == 0 {
-			return true
+			break
 		}
 	}
+	if s.chunked && s.dechunk.Done() {
+		r.hungUp(slot, 0)
+		return false
+	}
+	return true
 }
 
 // takeHead takes the answer's head off p. It answers false where there is no body yet, or never.
@@ -323,11 +243,16 @@ func (r *reader) block(d *encode.Decoded) {
 	}
 	if v == whole {
 		r.tally.Events++
+		r.newest = r.now
 		late := r.now/1000 - st.due
 		if late < 0 {
 			r.tally.Early++
 		}
-		record(r.latency, late)
+		// What a subscriber missed while it was away, or is slow to read, is not late: the time of a
+		// resume is measured apart.
+		if !s.behind && !s.slow {
+			record(r.latency, late)
+		}
 	}
 	if j.missing > 0 || j.reordered || j.emptyGap {
 		r.unusual(st.lane, st.seq, j)
@@ -376,39 +301,6 @@ func (r *reader) takeID(s *subscriber, id []byte, event bool) {
 		r.tally.IDsBack++
 	}
 	s.lastID, s.hasID, s.wordID = n, true, false
-}
-
-// gap is a gap event of Penstock's contract: what is missing next on its topics was announced.
-func (r *reader) gap(data []byte) {
-	r.tally.Gaps++
-	var g struct {
-		Topics []string `json:"topics"`
-		After  string   `json:"after"`
-		Before string   `json:"before"`
-	}
-	bad := json.Unmarshal(data, &g) != nil || len(g.Topics) == 0
-	after, err := strconv.ParseUint(g.After, 10, 64)
-	before, err2 := strconv.ParseUint(g.Before, 10, 64)
-	if err == nil && err2 == nil && after >= before {
-		bad = true
-	}
-	for _, name := range g.Topics {
-		t, ok := r.plan.topicNumber(name)
-		if !ok {
-			bad = true
-			continue
-		}
-		for l := t; l < r.plan.lanes; l += r.plan.cfg.Topics {
-			if i, ok := r.laneOf(r.slot, uint32(l)); ok {
-				r.lanes[i].flags |= laneGap
-			} else {
-				bad = true
-			}
-		}
-	}
-	if bad {
-		r.tally.BadGaps++
-	}
 }
 
 // catchUp ends the time of a resume when everything published by now has come.
@@ -519,25 +411,4 @@ func (r *reader) fail(slot int32, err error) {
 	}
 	r.tally.Failed++
 	s.state = failed
-}
-
-// appendPath appends the path for a list of topics.
-func (p *plan) appendPath(dst []byte, list []uint32) []byte {
-	path := p.base.path
-	if len(list) == 1 {
-		i := bytes.IndexByte([]byte(path), '{')
-		if i < 0 {
-			return append(dst, path...)
-		}
-		if rest := path[i:]; len(rest) >= len(markTopic) && rest[:len(markTopic)] == markTopic {
-			dst = append(append(dst, path[:i]...), p.prefix...)
-			dst = strconv.AppendUint(dst, uint64(list[0]), 10)
-			return append(dst, rest[len(markTopic):]...)
-		}
-	}
-	names := make([]string, len(list))
-	for i, t := range list {
-		names[i] = p.topicName(int(t))
-	}
-	return append(dst, p.base.withTopics(names)...)
 }

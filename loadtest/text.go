@@ -115,6 +115,8 @@ func (r *Report) WriteText(w io.Writer) error {
 			line("", "%.2f us of CPU a published event (%.2f s in all)", s.PerPublish, s.CPUMeasured)
 		}
 	}
+	line("client", "%s, %d readers in %d processes, the busiest ran %.0f%% of the time and waited for a core %.0f%%", inBytes(float64(r.Client.Memory)),
+		r.Client.Readers, r.Client.Processes, r.Client.ReaderBusy*100, r.Client.ReaderWait*100)
 	sh := &r.Shares
 	line("cores", "server %.2f, this load test %.2f, others %.2f, interrupts %.2f, steal %.2f, idle %.2f of %d", sh.Server, sh.Client, sh.Others, sh.Interrupt, sh.Steal, sh.Idle, r.Machine.Cores)
 	for _, l := range r.Limits {

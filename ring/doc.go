@@ -27,7 +27,9 @@
 // and leaves the directory when the tail leaves it. It is ordinary memory of the
 // collector's, without pointers inside: it goes when the last one who reads it
 // lets go. Head and tail are never further apart than the ring's size less one
-// segment, so that the directory never holds more than the ring's size.
+// segment (but for a single entry behind a pad), so that the directory never holds
+// more than the ring's size. What the collector has not freed yet comes on top:
+// the process bounds it by GOGC or a memory limit.
 //
 // A segment also keeps its first id and, for each 8 KiB of its bytes, a mark: the
 // id and place of the first entry from there on. They are what After searches.
@@ -44,8 +46,9 @@
 // No byte is ever written twice, so there is nothing to be torn. What is left is
 // that nobody looks at a byte before it is written:
 //
-//   - Append writes the entry's bytes; then, where the segment is new, stores it
-//     in the directory (atomic); then stores the head behind the entry (atomic).
+//   - Append first stores the segment in the directory (atomic) where it is a new
+//     one, and writes the entry's bytes; then it stores the head behind the entry
+//     (atomic).
 //   - A reader loads the head (atomic), looks only at places before it, and takes
 //     the segment from the directory (atomic). That it saw the head orders all
 //     that the writer did before behind it, for the Go memory model and for the

@@ -3,6 +3,7 @@ package ring
 // The ring against its slow twin, by whatever sequence of operations rapid thinks of.
 
 import (
+	"errors"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -99,7 +100,7 @@ func TestRingAgreesWithSlowTwin(t *testing.T) {
 				}
 			},
 			"": func(t *rapid.T) {
-				if err := s.agree(r); err != nil {
+				if err := errors.Join(s.agree(r), broken(r)); err != nil {
 					t.Fatal(err)
 				}
 			},

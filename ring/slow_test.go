@@ -120,12 +120,15 @@ func (s *slow) agree(r *Ring) error {
 			return fmt.Errorf("room for %d bytes: %t, want %t", n, r.Room(n), s.room(n))
 		}
 	}
-	return broken(r)
+	return nil
 }
 
 // agreeOnAll tells in what a ring differs from its twin, entry by entry.
 func (s *slow) agreeOnAll(r *Ring) error {
 	if err := s.agree(r); err != nil {
+		return err
+	}
+	if err := broken(r); err != nil {
 		return err
 	}
 	for i, want := range s.entries {
@@ -137,6 +140,9 @@ func (s *slow) agreeOnAll(r *Ring) error {
 			if err := want.is(e, Position(want.at)); err != nil {
 				return err
 			}
+		}
+		if i%(len(s.entries)/300+1) != 0 {
+			continue // searching them all would take the naive way too long
 		}
 		for _, id := range []uint64{want.header.ID - 1, want.header.ID, want.header.ID + 1} {
 			if got := r.After(id); got != s.after(id) {

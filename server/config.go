@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"penstock/server/api"
 	"penstock/server/auth"
 )
 
@@ -243,7 +244,7 @@ func (c *Config) Check() error {
 		return err
 	}
 	for _, origin := range c.CORSOrigin {
-		if err := checkOrigin(origin); err != nil {
+		if err := api.CheckOrigin(origin); err != nil {
 			return err
 		}
 	}
@@ -286,16 +287,6 @@ func checkAddress(name, address string) error {
 		}
 	}
 	return fmt.Errorf("--%s %q: allowed are host:port, port 0 for any free one", name, address)
-}
-
-// checkOrigin wants scheme://host or scheme://host:port, the host's first label a * or not.
-func checkOrigin(origin string) error {
-	scheme, host, ok := strings.Cut(origin, "://")
-	rest := strings.TrimPrefix(host, "*.")
-	if !ok || scheme != "http" && scheme != "https" || rest == "" || strings.ContainsAny(rest, "/?#*@ ,") {
-		return fmt.Errorf("--cors-origin %q: allowed are origins as browsers send them: https://app.example.com, http://localhost:3000, https://*.example.com", origin)
-	}
-	return nil
 }
 
 // policy is what auth is told.

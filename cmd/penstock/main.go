@@ -19,8 +19,13 @@ import (
 
 // app is the command line: each command is a struct with a Run method, in the file of its name.
 type app struct {
-	Version versionCmd `cmd:"" help:"Print the version, the commit and the Go release it was built with."`
-	Health  healthCmd  `cmd:"" help:"Ask a running server whether it is well: exit code 0 or 1. Made for the health check of an image without a shell."`
+	Serve     serveCmd     `cmd:"" help:"Serve streams and publishers until SIGTERM or SIGINT; then drain and exit with 0."`
+	Publish   publishCmd   `cmd:"" help:"Publish events from the command line, a file or a pipe to a server."`
+	Subscribe subscribeCmd `cmd:"" help:"Write a server's events, or any event stream, to standard output; come back and resume by itself."`
+	Loadtest  loadtestCmd  `cmd:"" help:"Hold thousands of streams of any SSE server, publish, and report what arrived, when, and what did not."`
+	Part      partCmd      `cmd:"" name:"loadtest-part" hidden:""`
+	Version   versionCmd   `cmd:"" help:"Print the version, the commit and the Go release it was built with."`
+	Health    healthCmd    `cmd:"" help:"Ask a running server whether it is well: exit code 0 or 1. Made for the health check of an image without a shell."`
 }
 
 // A runContext is what a command is given: its streams, and a context that ends at the first
@@ -58,26 +63,49 @@ func main() {
 }
 
 // run parses the arguments, runs the command they name and answers the exit code.
-func run(rc *runContext, args []string) int {
+func run(rc *runContext, args []string) (code int) {
+	// kong exits by itself after --help; as a panic that ends here, tests can ask for help too.
+	defer func() {
+		switch r := recover().(type) {
+		case nil:
+		case kongExit:
+			code = int(r)
+		default:
+			panic(r)
+		}
+	}()
 	err := parseAndRun(rc, args)
 	if err == nil {
 		return exitOK
 	}
 	fmt.Fprintf(rc.Stderr, "penstock: %v\n", err)
+	if _, ok := errors.AsType[*kong.ParseError](err); ok {
+		fmt.Fprintln(rc.Stderr, "penstock --help lists the commands, penstock COMMAND --help what each takes")
+	}
 	if _, ok := errors.AsType[usageError](err); ok {
 		return exitUsage
+	}
+	if code, ok := errors.AsType[exitCodeError](err); ok {
+		return code.ExitCode()
 	}
 	return exitError
 }
 
+// A kongExit is the exit code that kong wants at once.
+type kongExit int
+
 func parseAndRun(rc *runContext, args []string) error {
 	var a app
-	parser, err := kong.New(&a,
+	file := &configFile{}
+	parser, err := kong.New(&a, append(flagOptions(),
 		kong.Name("penstock"),
 		kong.Description("Penstock is a Server-Sent Events server: few publishers, many topics, hundreds of thousands of subscribers."),
 		kong.Writers(rc.Stdout, rc.Stderr),
+		kong.Exit(func(code int) { panic(kongExit(code)) }),
 		kong.ConfigureHelp(kong.HelpOptions{NoExpandSubcommands: true, Compact: true, WrapUpperBound: 100}),
-	)
+		kong.WithBeforeResolve(file.open),
+		kong.Resolvers(file),
+	)...)
 	if err != nil {
 		panic("penstock: command line: " + err.Error()) // a struct tag of ours is wrong
 	}
@@ -86,7 +114,7 @@ func parseAndRun(rc *runContext, args []string) error {
 	}
 	parsed, err := parser.Parse(args)
 	if err != nil {
-		return usageError{fmt.Errorf("%w; penstock --help lists commands and flags", err)}
+		return usageError{err}
 	}
 	return parsed.Run(rc)
 }

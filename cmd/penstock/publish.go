@@ -20,11 +20,13 @@ type publishCmd struct {
 
 	Data   *string `name:"data" short:"d" placeholder:"TEXT" help:"Publish one event with this data and print its id; standard input is not read."`
 	Event  string  `name:"event" short:"e" placeholder:"TYPE" help:"The type of events that name none themselves."`
-	Format string  `name:"format" short:"f" enum:"lines,ndjson,csv" default:"lines" placeholder:"lines|ndjson|csv" help:"How standard input is written. lines: each line is the data of an event. ndjson: lines of {\"topic\",\"data\",\"event\"}, as penstock subscribe writes them. csv: a header, then rows, each published as a JSON object."`
+	Format string  `name:"format" short:"f" enum:"auto,lines,ndjson,csv" default:"auto" placeholder:"lines|ndjson|csv" help:"How standard input is written. lines: each line is the data of an event. ndjson: lines of {\"topic\",\"data\",\"event\"}. csv: a header, then rows, each published as a JSON object. Without it: ndjson where the first line is one that penstock subscribe -o ndjson wrote, else lines."`
 
 	TopicField string `name:"topic-field" placeholder:"NAME" help:"The column, or the member of the JSON object on each line, that has the topic; with TOPIC it is TOPIC.value."`
 	DataField  string `name:"data-field" placeholder:"NAME" help:"The one that has the data. Default: all of the line or row."`
 	TimeField  string `name:"time-field" placeholder:"NAME" help:"The one that has the time, for --replay: seconds, milliseconds or microseconds since 1970, or RFC 3339."`
+
+	Columns []string `name:"columns" placeholder:"NAME" help:"The names of CSV's columns, where no header has them."`
 
 	Replay bool    `name:"replay" help:"Keep the recorded pace, as --time-field tells it."`
 	Speed  float64 `name:"speed" default:"1" placeholder:"FACTOR" help:"How many times faster to replay."`
@@ -53,7 +55,7 @@ func (c *publishCmd) Run(rc *runContext) error {
 	options.Note = func(line string) { fmt.Fprintln(rc.Stderr, "penstock:", line) }
 	reader := feed.ReaderOptions{
 		Format: feed.Format(c.Format), Topic: c.Topic, Event: c.Event,
-		TopicField: c.TopicField, DataField: c.DataField, TimeField: c.TimeField,
+		TopicField: c.TopicField, DataField: c.DataField, TimeField: c.TimeField, Columns: c.Columns,
 	}
 	in := rc.Stdin
 	if c.Data != nil {
@@ -97,8 +99,10 @@ func (c *publishCmd) options() (o feed.Options, err error) {
 	}
 	named := c.TopicField != "" || c.DataField != "" || c.TimeField != ""
 	switch {
-	case c.Topic == "" && c.TopicField == "" && (c.Format != "ndjson" || c.Data != nil):
+	case c.Topic == "" && c.TopicField == "" && (c.Format != "ndjson" && c.Format != "auto" || c.Data != nil):
 		return o, usagef("no topic: name it behind the URL, or the field that has it with --topic-field")
+	case c.Columns != nil && c.Format != "csv":
+		return o, usagef("--columns is for --format csv")
 	case c.Data != nil && (named || c.Replay || c.Rate != ""):
 		return o, usagef("--data publishes one event: --rate, --replay and the flags that name fields are for standard input")
 	case c.Replay != (c.TimeField != ""):

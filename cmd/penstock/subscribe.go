@@ -24,7 +24,7 @@ type subscribeCmd struct {
 	Output      string        `name:"output" short:"o" enum:"text,ndjson,raw" default:"text" placeholder:"text|ndjson|raw" help:"How events are written. text: for people. ndjson: a line of JSON each, what penstock publish takes back. raw: an event stream again."`
 	LastEventID string        `name:"last-event-id" placeholder:"ID" help:"Resume after this id. Without it: from now on."`
 	Count       int           `name:"count" short:"n" placeholder:"N" help:"Exit after so many events."`
-	Event       []string      `name:"event" short:"e" placeholder:"TYPE" help:"Only events of this type; message is the one of events without any. May be repeated. Gaps are shown in any case."`
+	Event       []string      `name:"event" short:"e" sep:"none" placeholder:"TYPE" help:"Only events of this type; message is the one of events without any. May be repeated. Gaps are shown in any case."`
 	RetryAll    bool          `name:"retry-all" help:"Come back after any answer, also where EventSource gives up: 401, 404, 503, another content type."`
 	Idle        time.Duration `name:"idle-timeout" placeholder:"DURATION" help:"Come back when the stream has been silent for this long. A Penstock sends at least a heartbeat every 15 seconds."`
 	Quiet       bool          `name:"quiet" short:"q" help:"Say nothing on standard error but what ends the command, and gaps."`

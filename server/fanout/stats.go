@@ -34,12 +34,14 @@ const (
 	LagMemory                     // cut: over --lag-memory, and furthest behind
 	Draining                      // the server drains
 	JoinFailed                    // it never began: the kernel refused to watch the socket
+	LagClosed                     // it fell off the ring and had asked to be closed then
+	TopicsEnded                   // all its topics have ended
 	disconnects = iota
 )
 
 // String is the reason's name in the metrics.
 func (d Disconnect) String() string {
-	return [disconnects]string{"client_gone", "send_failed", "lag_memory", "drain", "join_failed"}[d]
+	return [disconnects]string{"client_gone", "send_failed", "lag_memory", "drain", "join_failed", "lag_closed", "topics_ended"}[d]
 }
 
 // ResumeResult says what became of a subscriber's Last-Event-ID.

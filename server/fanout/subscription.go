@@ -6,10 +6,13 @@ package fanout
 // shard's thread after the inbox has handed it over, never changed in between.
 
 import (
+	"slices"
 	"strconv"
-	"strings"
+	"sync"
+	"time"
 
 	"penstock/encode"
+	"penstock/server/topic"
 )
 
 // MaxGapTopics is how many topics a gap names at the most; one of more topics
@@ -19,19 +22,64 @@ const MaxGapTopics = 100
 // A Subscription is what one stream asks for. It is plain data: no closures, no
 // connection, nothing that a shard would have to wait for.
 //
-// Topics must be valid names, sorted, without doubles, at least one.
+// Topics and patterns are valid, sorted, without doubles, and at least one of either.
 type Subscription struct {
-	Topics []string // plain names, sorted, without doubles
+	Topics   []string        // plain names
+	Patterns []topic.Pattern // with wildcards
 
 	Resume bool   // go on after LastID
 	LastID uint64 // the client's last event id; only with Resume
 	BadID  string // what the client sent as its last event id where that can't be one; "" otherwise
 
+	Rewind   Rewind // where a stream without an id starts
+	Snapshot bool   // the newest event of each topic comes first, if nothing else of it does
+	OnLag    OnLag  // what it gets when it falls off the ring
+	Hello    bool   // the first block also is an event
+
+	Latest   bool          // only the newest event of each topic when it is due
+	Interval time.Duration // the shortest time between two flushes; 0: none
+
 	HTTP10         bool          // close-delimited instead of chunked
 	Coding         encode.Coding // how the stream's bytes are coded
+	Form           encode.Form   // what a frame says beside the data
 	HeartbeatEvent bool          // heartbeats are events, for clients that can't see comments
 	Origin         string        // the allowed origin that the response names; "" for none
 }
+
+var subscriptions = sync.Pool{New: func() any { return new(Subscription) }}
+
+// NewSubscription returns an empty Subscription: one whose stream has begun, so
+// that streams leave no garbage behind. Any goroutine.
+func NewSubscription() *Subscription {
+	s := subscriptions.Get().(*Subscription)
+	*s = Subscription{Topics: s.Topics[:0], Patterns: s.Patterns[:0]}
+	return s
+}
+
+// free gives s back to NewSubscription. Nothing of it may be referred to any
+// more, but for the strings in it.
+func (s *Subscription) free() {
+	clear(s.Topics)
+	clear(s.Patterns)
+	subscriptions.Put(s)
+}
+
+// A Rewind is how far back a stream without an id starts; the zero value is
+// live. At most one field is set.
+type Rewind struct {
+	All   bool          // with the oldest event that there is
+	Count int           // with the newest Count events of each topic
+	Since time.Duration // with the events of so long ago
+}
+
+// OnLag says what a subscriber gets that has fallen off the ring.
+type OnLag uint8
+
+const (
+	OnLagGap    OnLag = iota // the gap event, then what is left
+	OnLagLatest              // the gap event, then only the newest event of each topic
+	OnLagClose               // the end of the stream
+)
 
 // appendKey appends what makes two subscriptions one audience: everything that
 // changes a byte of what they receive after their first block.
@@ -43,19 +91,30 @@ func (s *Subscription) appendKey(dst []byte) []byte {
 	if s.HeartbeatEvent {
 		flags |= 2
 	}
-	dst = append(dst, '0'+flags, '0'+byte(s.Coding))
+	if s.Latest {
+		flags |= 4
+	}
+	dst = append(dst, '0'+flags, '0'+byte(s.Coding), '0'+byte(s.Form))
+	if s.Interval > 0 {
+		dst = strconv.AppendInt(dst, int64(s.Interval), 10)
+	}
 	for _, t := range s.Topics {
 		// No name holds a control character, so that the key is unambiguous.
 		dst = append(dst, 0)
 		dst = append(dst, t...)
 	}
+	for _, p := range s.Patterns {
+		dst = append(dst, 1)
+		dst = append(dst, p.String()...)
+	}
 	return dst
 }
 
-// describe names the subscription in an error or a log line.
-func (s *Subscription) describe() string {
-	if len(s.Topics) <= 3 {
-		return strings.Join(s.Topics, ",")
+// names are the topics and patterns asked for.
+func (s *Subscription) names() []string {
+	names := slices.Clone(s.Topics)
+	for _, p := range s.Patterns {
+		names = append(names, p.String())
 	}
-	return strings.Join(s.Topics[:3], ",") + " and " + strconv.Itoa(len(s.Topics)-3) + " more"
+	return names
 }

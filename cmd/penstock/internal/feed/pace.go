@@ -59,9 +59,12 @@ func scale(d time.Duration, by float64) time.Duration {
 
 // ParseRate reads a rate: 100, 100/s, 6000/m, 10/h, in events a second.
 func ParseRate(text string) (float64, error) {
-	number, unit, _ := strings.Cut(strings.TrimSpace(text), "/")
+	number, unit, found := strings.Cut(strings.TrimSpace(text), "/")
+	if !found {
+		unit = "s"
+	}
 	n, err := strconv.ParseFloat(strings.ReplaceAll(number, "_", ""), 64)
-	per, ok := map[string]float64{"": 1, "s": 1, "m": 60, "h": 3600}[unit]
+	per, ok := map[string]float64{"s": 1, "m": 60, "h": 3600}[unit]
 	if err != nil || !ok || n <= 0 || math.IsInf(n, 0) || math.IsNaN(n) {
 		return 0, fmt.Errorf("rate %q: it takes a number above 0, alone or by /s, /m or /h: 100, 100/s, 30/m", text)
 	}

@@ -50,6 +50,7 @@ func (e *SkippedError) Error() string { return e.Text }
 type Format string
 
 const (
+	Auto   Format = "auto"   // NDJSON where the first line is one that `penstock subscribe` wrote, else lines
 	Lines  Format = "lines"  // the data of an event on each line; blank ones are skipped
 	NDJSON Format = "ndjson" // what POST /publish takes: {"topic","data","event",...} on each line
 	CSV    Format = "csv"    // a header, then rows; each becomes a JSON object
@@ -68,6 +69,8 @@ type ReaderOptions struct {
 	// The names of fields: columns of CSV, members of JSON objects otherwise. With TopicField or
 	// DataField a line of NDJSON is any object, not one that POST /publish would take.
 	TopicField, DataField, TimeField string
+
+	Columns []string // of CSV without a header line
 }
 
 // A Reader reads records.
@@ -144,6 +147,12 @@ func (r *Reader) next() (Record, error) {
 		if len(bytes.TrimSpace(text)) == 0 {
 			continue
 		}
+		if r.o.Format == Auto {
+			r.o.Format = Lines
+			if isSubscribed(text) {
+				r.o.Format = NDJSON
+			}
+		}
 		record := Record{Line: r.line, Topic: r.o.Topic}
 		if r.o.Format == NDJSON && r.o.TopicField == "" && r.o.DataField == "" {
 			err = r.publication(&record, text)
@@ -152,6 +161,24 @@ func (r *Reader) next() (Record, error) {
 		}
 		return record, err
 	}
+}
+
+// isSubscribed tells whether a line is one of `penstock subscribe -o ndjson`: data and the time
+// are always there, and nothing that it does not write. A recording of something else that looks
+// so has to be named lines.
+func isSubscribed(text []byte) bool {
+	members, err := parseObject(text)
+	if err != nil || members["data"] == nil || members["time"] == nil {
+		return false
+	}
+	for name := range members {
+		switch name {
+		case "topic", "event", "data", "id", "time":
+		default:
+			return false
+		}
+	}
+	return true
 }
 
 // nextWhole reads all there is, once.
@@ -330,12 +357,16 @@ func (r *Reader) rowError(err error) error {
 
 // header reads the names of the columns. Without them nothing can be read.
 func (r *Reader) header() error {
-	row, err := r.csv.Read()
-	if err == io.EOF {
-		return inputError{errors.New("no header; CSV begins with the names of its columns")}
-	}
-	if err != nil {
-		return inputError{fmt.Errorf("header: %w", err)}
+	row := r.o.Columns
+	if row != nil {
+		r.csv.FieldsPerRecord = len(row)
+	} else {
+		var err error
+		if row, err = r.csv.Read(); err == io.EOF {
+			return inputError{errors.New("no header; CSV begins with the names of its columns, or --columns gives them")}
+		} else if err != nil {
+			return inputError{fmt.Errorf("header: %w", err)}
+		}
 	}
 	r.names = make(map[string]int, len(row))
 	for i, name := range row {
@@ -351,7 +382,7 @@ func (r *Reader) header() error {
 	}
 	for _, name := range []string{r.o.TopicField, r.o.DataField, r.o.TimeField} {
 		if _, ok := r.names[name]; name != "" && !ok {
-			return inputError{fmt.Errorf("header: no column %q among %s", name, strings.Join(r.columns, ", "))}
+			return inputError{fmt.Errorf("header: no column %q among %s; where there is no header --columns gives the names", name, strings.Join(r.columns, ", "))}
 		}
 	}
 	return nil

@@ -1,0 +1,68 @@
+package accept_test
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"penstock/server/accept"
+	"penstock/server/fanout"
+
+	"github.com/valyala/fasthttp"
+)
+
+// greeter is a Handler without streams.
+type greeter struct{}
+
+func (greeter) Short(dst []byte, h *fasthttp.RequestHeader, _ netip.AddrPort) (*fanout.Subscription, []byte, bool) {
+	return nil, dst, true // everything goes the long way
+}
+
+func (greeter) Serve(ctx *fasthttp.RequestCtx) { fmt.Fprintf(ctx, "hello %s\n", ctx.PostBody()) }
+
+func (greeter) Error(dst []byte, status int, text string) []byte {
+	return fmt.Appendf(dst, "HTTP/1.1 %d Error\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", status, len(text), text)
+}
+
+func (g greeter) Busy(dst []byte, _ *fasthttp.RequestHeader, _ netip.AddrPort) []byte {
+	return g.Error(dst, 503, "come back later\n")
+}
+
+func (greeter) Room([]byte) accept.Room { return accept.Shared }
+
+// An Acceptor serves an address until it is closed.
+func ExampleListen() {
+	a, err := accept.Listen(accept.Options{Listen: "127.0.0.1:0", Handler: greeter{}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer a.Close()
+
+	c, err := net.Dial("tcp", a.Addr().String())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer c.Close()
+	for _, request := range []string{
+		"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nworld",
+		"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: +5\r\n\r\nworld",
+	} {
+		fmt.Fprint(c, request)
+	}
+	r := bufio.NewReader(c)
+	for range 2 {
+		var resp fasthttp.Response
+		if err := resp.Read(r); err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Printf("%d %s\n", resp.StatusCode(), resp.Body())
+	}
+	// Output:
+	// 200 hello world
+	//
+	// 400 byte 0x2b in Content-Length; it takes digits
+}

@@ -1,0 +1,108 @@
+package accept
+
+// What accept needs from the rest of the server, and what it can be told.
+
+import (
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"penstock/server/fanout"
+
+	"github.com/valyala/fasthttp"
+)
+
+// A Handler judges and answers requests. server.New gives it to the Acceptor of each address.
+type Handler interface {
+	// Short judges a complete head of a GET or HEAD without a body, on the short way. One of the
+	// three results counts: a subscription, whose socket goes to a shard; long, for a request that
+	// must go the long way; else the answer: whole response bytes, appended to dst, after which
+	// the connection is closed. Nothing that it returns may refer to h.
+	//
+	// The accept thread: it must not wait.
+	Short(dst []byte, h *fasthttp.RequestHeader, remote netip.AddrPort) (sub *fanout.Subscription, answer []byte, long bool)
+
+	// Serve answers a request on the long way, or calls Stream. A request's goroutine; it may wait.
+	Serve(ctx *fasthttp.RequestCtx)
+
+	// Error appends a whole HTTP/1.1 answer to a request that can't be taken (400 to 505), with
+	// Connection: close. Any goroutine.
+	Error(dst []byte, status int, text string) []byte
+
+	// Busy appends a whole HTTP/1.1 answer to a request that there is no room for, with Connection:
+	// close: over MaxConnections or MaxRequests, or a stream that no shard takes any more. h is nil
+	// where no head has come. Any goroutine; it must not wait.
+	Busy(dst []byte, h *fasthttp.RequestHeader, remote netip.AddrPort) []byte
+
+	// Room tells out of whose room a request for path is served (the request target without its
+	// query; it may be no path at all). Any goroutine; it must not wait.
+	Room(path []byte) Room
+}
+
+// A Room is a number of requests that may be in hand at once, on the long way. They do not take
+// each other's places.
+type Room uint8
+
+// The rooms.
+const (
+	Shared  Room = iota // publishing and all that is not in the other two: MaxRequests
+	Streams             // requests for streams: as many again
+	Health              // health and metrics: 64, and also when there are MaxConnections
+	rooms   = iota
+)
+
+// healthRoom is how many requests of Health may be in hand.
+const healthRoom = 64
+
+// A Joiner makes a stream of a socket: *fanout.Shards.
+type Joiner interface {
+	// Join hands fd over. With an error the caller keeps it.
+	Join(fd int, sub *fanout.Subscription) error
+	// Streams is how many there are.
+	Streams() int
+}
+
+// Options are what an Acceptor serves, and its limits. 0 stands for the default.
+type Options struct {
+	Listen  string  // host:port; port 0 for any free one
+	Handler Handler // required
+	Shards  Joiner  // whom streams are handed to; nil where Handler never returns one
+
+	Backlog        int   // connections that may wait to be accepted; default 4,096
+	MaxConnections int   // connections at once, streams among them; default: no limit
+	MaxRequests    int   // requests in hand at once, for each of Shared and Streams; default 4,096
+	MaxBodySize    int   // bytes of a request's body; default 16 MiB
+	BodyMemory     int64 // bytes of bodies in hand at once; default 16 times MaxBodySize
+
+	HandshakeTimeout time.Duration // for a head, from its first byte or from the connection's begin; default 10 s
+	BodyTimeout      time.Duration // for the silence of a client within a body, or while an answer is written; default 30 s
+	IdleTimeout      time.Duration // for a connection between requests; default 60 s
+	LingerTimeout    time.Duration // for the silence of a client after its last answer, at most 6 times as long in all; default 5 s
+	CloseTimeout     time.Duration // for requests in hand when Close is called; default 5 s
+	UserTimeout      time.Duration // TCP_USER_TIMEOUT of each socket, also as a stream; default: the kernel's
+	NotSent          int           // TCP_NOTSENT_LOWAT of each socket, also as a stream, in bytes; default: the kernel's
+
+	Server string       // the Server header of what fasthttp answers; default none
+	Log    *slog.Logger // default slog.Default()
+}
+
+func (o *Options) fill() {
+	set(&o.Backlog, 4096)
+	set(&o.MaxRequests, 4096)
+	set(&o.MaxBodySize, 16<<20)
+	set(&o.BodyMemory, 16*int64(o.MaxBodySize))
+	set(&o.HandshakeTimeout, 10*time.Second)
+	set(&o.BodyTimeout, 30*time.Second)
+	set(&o.IdleTimeout, 60*time.Second)
+	set(&o.LingerTimeout, 5*time.Second)
+	set(&o.CloseTimeout, 5*time.Second)
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+}
+
+func set[T comparable](field *T, to T) {
+	if *field == *new(T) {
+		*field = to
+	}
+}

@@ -1,0 +1,483 @@
+package accept
+
+// The accept thread: it takes connections from the listening socket, looks at what they sent,
+// and chooses their way. It also keeps the time for all of accept.
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	shortMost = 4 << 10 // bytes of a head that the short way takes
+
+	acceptMost = 64 // connections taken before other events have their turn
+
+	// What epoll gives back for the listener and the bell, beside places.
+	listenerEvent = -1
+	bellEvent     = -2
+
+	// pause is how long the listener is left alone once the kernel had no
+	// descriptor or memory for another connection.
+	pause = 100 * time.Millisecond
+
+	// quiet is how long the log is not told so again.
+	quiet = time.Minute
+
+	readable = unix.EPOLLIN | unix.EPOLLRDHUP
+)
+
+// An Acceptor serves one address: its listening socket, its accept thread, its connections until
+// they are closed or a shard's.
+type Acceptor struct {
+	o        Options
+	addr     *net.TCPAddr
+	began    time.Time // of its clock
+	count    counters
+	draining atomic.Bool
+	longWay
+	mail    mail
+	stopped chan struct{} // closed when the thread has ended
+
+	// The accept thread's alone.
+	listener int // -1: closed
+	set      epoll
+	places   places
+	now      int64 // when this round of events began
+	peer     peer
+	head     head
+	short    short
+	resumeAt int64 // paused until then; 0: not paused
+	told     int64 // when the log was told why; 0: never
+	sweepAt  int64
+	due      []*long
+	closeAt  int64 // closing, by force from then on; 0: not closing
+	forced   bool
+	buf      [shortMost]byte
+	events   [128]unix.EpollEvent
+}
+
+// mail is what other goroutines leave for the accept thread.
+type mail struct {
+	bell   int
+	mu     sync.Mutex
+	linger []int32 // sockets that netpoll has left, answered
+	drain  bool
+	stop   bool
+	closed bool // the thread has ended
+}
+
+// Listen opens o.Listen and starts to serve it. The error says what the address lacks.
+func Listen(o Options) (*Acceptor, error) {
+	if o.Handler == nil {
+		panic("accept: Listen: no Handler")
+	}
+	o.fill()
+	a := &Acceptor{o: o, began: time.Now(), places: newPlaces(), stopped: make(chan struct{})}
+	a.short.init()
+	a.longWay.init(a)
+	var err error
+	if a.listener, a.addr, err = listen(&a.o); err != nil {
+		return nil, err
+	}
+	if err = a.open(); err != nil {
+		unix.Close(a.listener)
+		return nil, err
+	}
+	logs.use(a.o.Log)
+	go a.run()
+	return a, nil
+}
+
+// open opens the thread's own epoll set and its bell.
+func (a *Acceptor) open() error {
+	set, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("open an epoll set: %w", err)
+	}
+	a.set = epoll(set)
+	a.mail.bell, err = unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
+	if err != nil {
+		unix.Close(set)
+		return fmt.Errorf("open an eventfd: %w", err)
+	}
+	// Edge-triggered, the bell need not be read.
+	errno := a.set.add(int32(a.mail.bell), unix.EPOLLIN|unix.EPOLLET, bellEvent)
+	if errno == 0 {
+		errno = a.set.add(int32(a.listener), unix.EPOLLIN, listenerEvent)
+	}
+	if errno != 0 {
+		unix.Close(a.mail.bell)
+		unix.Close(set)
+		return fmt.Errorf("watch the listening socket: %w", errno)
+	}
+	return nil
+}
+
+// Addr is the address that is served, with its port. Any goroutine.
+func (a *Acceptor) Addr() net.Addr { return a.addr }
+
+// Drain makes connections end with the request in hand, and idle ones now. The port stays open:
+// the Handler, which drains too, answers whoever comes. Any goroutine.
+func (a *Acceptor) Drain() {
+	a.draining.Store(true)
+	a.mail.leave(func(m *mail) { m.drain = true })
+}
+
+// Close stops listening, ends connections between requests, waits at most CloseTimeout for
+// requests in hand, and ends the thread. Streams are the shards' and live on. Any goroutine.
+func (a *Acceptor) Close() {
+	a.draining.Store(true)
+	a.mail.leave(func(m *mail) { m.stop = true })
+	<-a.stopped
+}
+
+// leave changes the mail and rings; false when nobody reads it any more.
+func (m *mail) leave(put func(*mail)) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return false
+	}
+	put(m)
+	ring(m.bell)
+	return true
+}
+
+func (a *Acceptor) clock() int64 { return int64(time.Since(a.began)) }
+
+// run is the accept thread.
+func (a *Acceptor) run() {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	defer close(a.stopped)
+	for !a.over() {
+		n := a.set.wait(a.events[:], a.patience())
+		a.now = a.clock()
+		for i := range a.events[:n] {
+			switch ev := &a.events[i]; ev.Fd {
+			case listenerEvent:
+				a.acceptSome()
+			case bellEvent:
+				a.readMail()
+			default:
+				a.happened(ev.Fd, ev.Events)
+			}
+		}
+		a.places.settle()
+		a.timers()
+	}
+	a.mail.mu.Lock()
+	a.mail.closed = true
+	linger := a.mail.linger
+	a.mail.mu.Unlock()
+	for _, fd := range linger {
+		a.close(fd)
+	}
+	unix.Close(a.mail.bell)
+	unix.Close(int(a.set))
+}
+
+// patience is how long the thread may sleep, in milliseconds.
+func (a *Acceptor) patience() int {
+	next := a.places.next()
+	for _, at := range []int64{a.resumeAt, a.sweepAt, a.closeAt} {
+		if at != 0 && (next == 0 || at < next) {
+			next = at
+		}
+	}
+	if next == 0 {
+		return -1
+	}
+	return int(max(0, (next-a.clock()+int64(time.Millisecond)-1)/int64(time.Millisecond)))
+}
+
+// timers ends what is over.
+func (a *Acceptor) timers() {
+	for at := a.places.due(&a.places.heads, a.now); at != nowhere; at = a.places.due(&a.places.heads, a.now) {
+		a.count.timeouts.Add(1)
+		a.refuse(a.places.all[at].fd, at, lateHead)
+	}
+	for at := a.places.due(&a.places.lingering, a.now); at != nowhere; at = a.places.due(&a.places.lingering, a.now) {
+		a.leave(a.places.all[at].fd, at)
+	}
+	if a.resumeAt != 0 && a.now >= a.resumeAt {
+		a.resume()
+	}
+	if a.sweepAt != 0 && a.now >= a.sweepAt {
+		a.sweep()
+	}
+	if a.closeAt != 0 && a.now >= a.closeAt && !a.forced {
+		a.force()
+	}
+}
+
+// acceptSome takes connections until there are none, or others have waited long enough.
+func (a *Acceptor) acceptSome() {
+	for range acceptMost {
+		fd, errno := a.peer.accept(a.listener)
+		switch errno {
+		case 0:
+			a.count.accepted.Add(1)
+			a.count.open.Add(1)
+			a.accepted(fd)
+		case syscall.EAGAIN:
+			return
+		case syscall.EINTR, syscall.ECONNABORTED, syscall.EPERM:
+			// One that was there and is no more, or may not be (a firewall).
+		case syscall.EPROTO, syscall.ENOPROTOOPT, syscall.ENETDOWN, syscall.ENETUNREACH,
+			syscall.EHOSTDOWN, syscall.EHOSTUNREACH, syscall.ENONET, syscall.EOPNOTSUPP:
+			// Linux passes a connection's own trouble on (accept(2)).
+			a.count.errors.Add(1)
+		default:
+			a.count.errors.Add(1)
+			a.pauseFor(errno)
+			return
+		}
+	}
+}
+
+// pauseFor leaves the listener alone: it would wake the thread again and again, and there is
+// nothing to do about it but wait.
+func (a *Acceptor) pauseFor(errno syscall.Errno) {
+	if a.told == 0 || a.now-a.told > int64(quiet) {
+		a.told = max(a.now, 1)
+		why := "no memory for connections"
+		if errno == syscall.EMFILE || errno == syscall.ENFILE {
+			why = "out of descriptors"
+		}
+		a.o.Log.Warn("connections have to wait: "+why, "address", a.addr.String(), "error", errno, "open", a.count.open.Load())
+	}
+	if a.resumeAt == 0 {
+		a.set.remove(int32(a.listener))
+	}
+	a.resumeAt = a.now + int64(pause)
+}
+
+// resume takes the listener back.
+func (a *Acceptor) resume() {
+	a.resumeAt = 0
+	if a.listener < 0 {
+		return
+	}
+	if errno := a.set.add(int32(a.listener), unix.EPOLLIN, listenerEvent); errno != 0 {
+		a.resumeAt = a.now + int64(pause)
+	}
+}
+
+// accepted begins with a new connection.
+func (a *Acceptor) accepted(fd int32) {
+	remote := a.peer.addr()
+	if most := a.o.MaxConnections; most > 0 && a.total() > most+most/16+16 {
+		// Even those who wait to hear that there is no room are too many.
+		a.count.refused.Add(1)
+		send(fd, a.o.Handler.Busy(a.short.answer[:0], nil, remote))
+		shut(fd, unix.SHUT_WR)
+		drop(fd, takeMost)
+		a.close(fd)
+		return
+	}
+	a.look(fd, remote, nowhere, false)
+}
+
+// total is how many connections there are, streams included.
+func (a *Acceptor) total() int {
+	n := int(a.count.open.Load())
+	if a.o.Shards != nil {
+		n += a.o.Shards.Streams()
+	}
+	return n
+}
+
+// happened deals with an event of a socket that has a place.
+func (a *Acceptor) happened(at int32, events uint32) {
+	if int(at) >= len(a.places.all) {
+		return
+	}
+	p := &a.places.all[at]
+	switch {
+	case p.fd < 0:
+		// It has left since, in this round.
+	case p.lingers:
+		a.lingerOn(p, at)
+	default:
+		a.look(p.fd, p.remote, at, events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0)
+	}
+}
+
+// look judges what waits in a socket. at is its place, if it has one; ended says that the client
+// will send nothing more.
+func (a *Acceptor) look(fd int32, remote netip.AddrPort, at int32, ended bool) {
+	n, errno := peek(fd, a.buf[:])
+	switch {
+	case errno == syscall.EAGAIN || errno == syscall.EINTR:
+		a.await(fd, remote, at)
+		return
+	case errno != 0:
+		a.count.resets.Add(1)
+		a.leave(fd, at)
+		return
+	case n == 0:
+		a.count.silent.Add(1)
+		a.leave(fd, at)
+		return
+	}
+	var s scan
+	size, no := s.end(a.buf[:n])
+	if no == nil && size == 0 {
+		switch {
+		case n == len(a.buf):
+			a.goLong(fd, remote, at, 0)
+			return
+		case !ended:
+			a.await(fd, remote, at)
+			return
+		case blank(a.buf[:n]):
+			a.count.silent.Add(1)
+			a.finish(fd, at)
+			return
+		}
+		no = halfHead
+	}
+	if no == nil {
+		no = a.head.parse(a.buf[:n], &s, size)
+	}
+	if no != nil {
+		a.count.badHeads.Add(1)
+		a.refuse(fd, at, no)
+		return
+	}
+	full := a.o.MaxConnections > 0 && a.total() > a.o.MaxConnections && a.o.Handler.Room(a.head.path()) != Health
+	if !full && !a.head.plain() {
+		a.goLong(fd, remote, at, n)
+		return
+	}
+	a.goShort(fd, remote, at, n, full)
+}
+
+// await gives a socket without a whole head its place and its time, if it has none.
+func (a *Acceptor) await(fd int32, remote netip.AddrPort, at int32) {
+	if at != nowhere {
+		return
+	}
+	at, p := a.places.take(fd)
+	p.remote = remote
+	p.deadline = a.now + int64(a.o.HandshakeTimeout)
+	a.places.push(&a.places.heads, at)
+	a.count.waiting.Add(1)
+	// Edge-triggered: what has come so far is left in the socket, and would wake
+	// the thread for ever. What comes between the peek and here is told.
+	if errno := a.set.add(fd, readable|unix.EPOLLET, at); errno != 0 {
+		a.count.errors.Add(1)
+		a.leave(fd, at)
+	}
+}
+
+// depart takes a socket out of the table and the epoll set: another thread will have it.
+func (a *Acceptor) depart(fd, at int32) {
+	if at == nowhere {
+		return
+	}
+	a.set.remove(fd)
+	a.vacate(at)
+}
+
+// vacate gives a place back.
+func (a *Acceptor) vacate(at int32) {
+	if a.places.all[at].lingers {
+		a.places.pull(&a.places.lingering, at)
+		a.count.lingering.Add(-1)
+	} else {
+		a.places.pull(&a.places.heads, at)
+		a.count.waiting.Add(-1)
+	}
+	a.places.give(at)
+}
+
+// leave closes a socket for good. Its epoll item goes with it.
+func (a *Acceptor) leave(fd, at int32) {
+	if at != nowhere {
+		a.vacate(at)
+	}
+	a.close(fd)
+}
+
+// gone closes a socket. Any goroutine.
+func (a *Acceptor) gone(fd int32) {
+	closeSocket(fd)
+	a.count.open.Add(-1)
+}
+
+func (a *Acceptor) close(fd int32) {
+	a.gone(fd)
+	if a.resumeAt != 0 {
+		a.resumeAt = a.now // there is a descriptor again
+	}
+}
+
+// refuse answers a head that can't be taken.
+func (a *Acceptor) refuse(fd, at int32, no *refusal) {
+	a.answer(fd, at, a.o.Handler.Error(a.short.answer[:0], no.status, no.text))
+}
+
+// readMail does what other goroutines have left.
+func (a *Acceptor) readMail() {
+	m := &a.mail
+	m.mu.Lock()
+	linger, drain, stop := m.linger, m.drain, m.stop
+	m.linger, m.drain, m.stop = nil, false, false
+	m.mu.Unlock()
+	for _, fd := range linger {
+		a.finish(fd, nowhere)
+	}
+	if drain || stop {
+		a.endIdle()
+	}
+	if stop && a.closeAt == 0 {
+		a.stopListening()
+	}
+}
+
+// stopListening begins the end. Whoever waits in the queue is reset; whoever has not asked for
+// anything is closed.
+func (a *Acceptor) stopListening() {
+	a.closeAt = a.now + int64(a.o.CloseTimeout)
+	unix.Close(a.listener)
+	a.listener, a.resumeAt = -1, 0
+	for at := a.places.heads.oldest; at != nowhere; at = a.places.heads.oldest {
+		a.leave(a.places.all[at].fd, at)
+	}
+}
+
+// over tells whether the thread may end.
+func (a *Acceptor) over() bool {
+	if a.closeAt == 0 {
+		return false
+	}
+	// A handler that does not return soon after force keeps its descriptor, not us.
+	return a.longs.len() == 0 && a.places.lingering.size == 0 && a.mail.empty() || a.forced && a.now >= a.closeAt
+}
+
+func (m *mail) empty() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.linger) == 0
+}
+
+// force ends what has not ended in time.
+func (a *Acceptor) force() {
+	a.forced = true
+	a.closeAt = a.now + int64(min(a.o.CloseTimeout, time.Second))
+	for at := a.places.lingering.oldest; at != nowhere; at = a.places.lingering.oldest {
+		a.leave(a.places.all[at].fd, at)
+	}
+	a.cutAll()
+}

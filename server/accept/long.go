@@ -1,0 +1,473 @@
+package accept
+
+// The long way: fasthttp parses and answers requests, netpoll waits for them.
+//
+// fasthttp's ServeConn is called for one request at a time, when its head is whole, with that
+// request's bytes and no others (wire.go): it has nothing to wait for, and nothing to
+// misunderstand, between two requests. A first request whose head is whole is read from the
+// socket by a goroutine of its own; many connections have no second one, and most of these never
+// meet netpoll. netpoll gets a connection once there is something to wait for: the rest of a head
+// or of a body, or the next request (attach). From then on a goroutine of netpoll's pool comes
+// with bytes (onRequest) and goes when the whole requests among them are answered. What is left
+// then, part of a head, is held in memory of our own: netpoll would call for ever while its
+// buffer has bytes.
+//
+// The accept thread keeps the time (sweep.go) and says when a connection is over; detach.go is
+// how one leaves.
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+
+	"penstock/encode"
+	"penstock/server/fanout"
+
+	"github.com/cloudwego/netpoll"
+	"github.com/valyala/fasthttp"
+)
+
+const (
+	// smallMost is the largest head that goes to the fasthttp server with small
+	// buffers. The other one's are as large as the largest head.
+	smallMost = 4 << 10
+
+	// peekMost is how much of netpoll's buffer is looked at for a head before
+	// the bytes are held.
+	peekMost = 8 << 10
+
+	// heldMost bounds what all half heads together hold.
+	heldMost = 64 << 20
+
+	// freeBody is the largest body that BodyMemory does not count.
+	freeBody = 64 << 10
+
+	// floodMost is how many bytes beyond a body may wait in netpoll's buffer,
+	// which has no bound, while a request is in hand.
+	floodMost = 1 << 20
+)
+
+// longWay is the part of an Acceptor that requests' goroutines use.
+type longWay struct {
+	small, large *fasthttp.Server
+	longs        longs
+	limits       [rooms]int64
+	bodies       atomic.Int64 // bytes of bodies in hand
+	held         atomic.Int64 // bytes of half heads
+}
+
+func (w *longWay) init(a *Acceptor) {
+	w.limits = [rooms]int64{Shared: int64(a.o.MaxRequests), Streams: int64(a.o.MaxRequests), Health: healthRoom}
+	server := func(buffer int) *fasthttp.Server {
+		return &fasthttp.Server{
+			Handler:                      a.serve,
+			ErrorHandler:                 failed,
+			HeaderReceived:               a.received,
+			ConnState:                    state,
+			Name:                         a.o.Server,
+			NoDefaultServerHeader:        true,
+			Concurrency:                  1 << 30, // rooms bound it
+			ReadBufferSize:               buffer,
+			MaxRequestBodySize:           a.o.MaxBodySize,
+			DisablePreParseMultipartForm: true, // it would write files
+			SecureErrorLogMessage:        true,
+			Logger:                       silent{},
+		}
+	}
+	w.small, w.large = server(smallMost), server(headMost)
+}
+
+type silent struct{}
+
+func (silent) Printf(string, ...any) {}
+
+// A long is a connection on the long way: what netpoll calls, and what fasthttp takes for its
+// connection.
+//
+// phase is guarded by mu, so that the accept thread can end a connection that no goroutine is in.
+// What stands below it belongs to the goroutine in it, of which there is at most one: the first
+// request's until it sets onRequest, then netpoll's.
+type long struct {
+	a      *Acceptor
+	fd     int32 // open until away has run
+	remote netip.AddrPort
+
+	older, newer *long // in Acceptor.longs
+
+	np       netpoll.Connection // written before attached, once
+	attached atomic.Bool        // netpoll has the descriptor
+
+	mu       sync.Mutex
+	phase    phase
+	deadline atomic.Int64 // what the phase may last until, on the acceptor's clock; 0: no limit
+	expired  atomic.Bool  // the deadline of a body or an answer is over
+	handling atomic.Bool  // in the Handler: nobody reads what comes
+	writing  atomic.Bool  // waiting for a client that does not read; nobody reads what comes either
+
+	scan     scan
+	held     []byte // bytes that were read and not yet used: part of a head, and what came with its end
+	began    int64  // when the first byte of the head in question came, or the connection
+	requests int    // answered so far
+
+	head     head  // the request in hand; its slices are gone once fasthttp reads
+	headLeft int   // bytes of the head that fasthttp has not read
+	bodyLeft int64 // bytes of a body with a Content-Length that fasthttp has not read
+	bodyCame int64 // bytes of a chunked body that it has
+	chunks   encode.Dechunker
+	reserved int64 // of BodyMemory
+	room     Room
+
+	no      *refusal // why the connection is answered and closed
+	keep    bool     // fasthttp is done and waits for the next request
+	mute    bool     // what fasthttp writes is thrown away
+	sub     *fanout.Subscription
+	leaving leaving
+}
+
+// A phase is what a connection on the long way is at.
+type phase uint8
+
+const (
+	between phase = iota // no goroutine, nothing of a request
+	partial              // no goroutine, part of a head is held
+	serving              // a goroutine is in it
+	ended                // answered for good by the accept thread, or about to be closed
+	gone                 // away has run: fd may be somebody else's
+)
+
+// goLong sends a socket the long way, every byte still in it. whole is how many bytes wait there
+// where they begin with a whole head, else 0. The accept thread.
+func (a *Acceptor) goLong(fd int32, remote netip.AddrPort, at int32, whole int) {
+	a.depart(fd, at)
+	a.count.long.Add(1)
+	l := &long{a: a, fd: fd, remote: remote, began: a.now}
+	a.longs.add(l)
+	if a.sweepAt == 0 {
+		a.sweepAt = a.now + int64(a.sweepEvery())
+	}
+	if whole > 0 {
+		l.phase = serving
+		go l.first(whole)
+		return
+	}
+	l.deadline.Store(a.now + int64(a.o.HandshakeTimeout))
+	if l.attach() {
+		l.hear()
+	} else {
+		l.depart()
+	}
+}
+
+// attach gives the connection to netpoll; false when that is not possible, and the socket closed.
+func (l *long) attach() bool {
+	np, err := netpoll.NewFDConnection(int(l.fd))
+	if err != nil {
+		// No memory for an epoll item. It has closed the descriptor.
+		l.mu.Lock()
+		l.phase = gone
+		l.mu.Unlock()
+		l.a.count.errors.Add(1)
+		l.leaving = closedBefore
+		return false
+	}
+	np.AddCloseCallback(l.closed)
+	l.np = np
+	l.attached.Store(true)
+	return true
+}
+
+// hear has netpoll call onRequest from now on, perhaps before hear returns.
+func (l *long) hear() {
+	np := l.np
+	np.SetOnRequest(l.onRequest)
+	if !np.IsActive() {
+		// A hang-up that netpoll has seen before leaves the closing to us.
+		np.Close()
+	}
+}
+
+// first serves the first request of a connection, whose head is whole, and those that have come
+// with it, without netpoll. n is how many bytes wait in the socket.
+func (l *long) first(n int) {
+	l.held = make([]byte, n)
+	n, errno := receive(l.fd, l.held)
+	if errno != 0 || n <= 0 {
+		l.held = nil
+		l.a.count.resets.Add(1)
+		l.leave(toClose)
+	} else {
+		l.held = l.held[:n]
+		l.a.held.Add(int64(n))
+		l.answerAll()
+	}
+	if l.leaving == staying && (l.attached.Load() || l.attach()) {
+		l.rest()
+		l.hear()
+	} else {
+		l.depart()
+	}
+}
+
+// onRequest is called by netpoll when bytes have come, by one goroutine at a time.
+func (l *long) onRequest(context.Context, netpoll.Connection) error {
+	if l.begin() {
+		l.answerAll()
+	} else {
+		l.leave(toLinger)
+	}
+	if l.leaving == staying {
+		l.rest()
+	} else {
+		l.depart()
+	}
+	return nil
+}
+
+// answerAll serves the requests that have come whole, and ends the connection where that is due.
+func (l *long) answerAll() {
+	for l.nextHead() {
+		l.request()
+		if l.leaving != staying {
+			return
+		}
+	}
+	switch {
+	case l.no != nil:
+		if l.no != noRoom {
+			l.a.count.badHeads.Add(1)
+		}
+		l.refuse()
+	case l.a.draining.Load() && len(l.held) == 0:
+		l.leave(toLinger)
+	}
+}
+
+// begin takes the connection from the accept thread's hands; false when it is over.
+func (l *long) begin() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.phase == ended {
+		return false
+	}
+	l.phase = serving
+	l.deadline.Store(0)
+	return true
+}
+
+// rest gives the connection back to netpoll, and its time to the accept thread.
+func (l *long) rest() {
+	now := l.a.clock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case len(l.held) > 0:
+		l.phase = partial
+		l.deadline.Store(l.began + int64(l.a.o.HandshakeTimeout))
+	case l.requests == 0:
+		l.phase = between
+		l.deadline.Store(l.began + int64(l.a.o.HandshakeTimeout))
+	default:
+		l.phase = between
+		l.deadline.Store(now + int64(l.a.o.IdleTimeout))
+	}
+}
+
+// nextHead tells whether a whole head that can be taken is at hand. Where one can't, it sets no.
+// All that netpoll has has been taken from it when there is none.
+func (l *long) nextHead() bool {
+	for l.no == nil {
+		p := l.ahead(peekMost)
+		if len(p) == 0 {
+			return false
+		}
+		size, no := l.scan.end(p)
+		if no == nil && size > 0 {
+			no = l.head.parse(p, &l.scan, size)
+		}
+		switch {
+		case no != nil:
+			l.no = no
+		case size > 0:
+			l.scan = scan{}
+			l.headLeft = size
+			return true
+		case blank(p):
+			l.scan = scan{}
+			l.skip(len(p))
+		case !l.hold():
+			return false
+		}
+	}
+	return false
+}
+
+// request serves the request whose head is at hand.
+func (l *long) request() {
+	a, h := l.a, &l.head
+	l.room = a.o.Handler.Room(h.path())
+	if !a.enter(l.room) {
+		l.busy()
+		return
+	}
+	defer a.exit(l.room)
+	large := h.size > smallMost
+	l.bodyLeft, l.bodyCame, l.chunks = max(h.length, 0), 0, encode.Dechunker{}
+	l.keep, l.mute, l.sub = false, false, nil
+	switch {
+	case h.length > int64(a.o.MaxBodySize):
+		a.count.badBody.Add(1)
+		l.no = bodyTooLarge(a.o.MaxBodySize)
+		l.refuse()
+		return
+	case h.length > freeBody && !l.reserve(h.length):
+		l.busy()
+		return
+	}
+	defer l.release()
+	h.method, h.target, h.host = nil, nil, nil
+	server := a.small
+	if large {
+		server = a.large
+	}
+	server.ServeConn(l)
+	l.requests++
+	if l.no != nil {
+		l.refuse()
+		return
+	}
+	a.count.requests.Add(1)
+	switch {
+	case l.sub != nil:
+		l.leave(toShard)
+	case !l.keep || !l.readAll():
+		l.leave(toLinger)
+	default:
+		l.began = a.clock()
+	}
+}
+
+// enter takes a place in a room; false when it is full.
+func (a *Acceptor) enter(r Room) bool {
+	if a.count.inHand[r].Add(1) > a.limits[r] {
+		a.count.inHand[r].Add(-1)
+		return false
+	}
+	return true
+}
+
+func (a *Acceptor) exit(r Room) { a.count.inHand[r].Add(-1) }
+
+// reserve counts n bytes of body; false when there is no room for them.
+func (l *long) reserve(n int64) bool {
+	if l.a.bodies.Add(n) > l.a.o.BodyMemory {
+		l.a.bodies.Add(-n)
+		return false
+	}
+	l.reserved += n
+	return true
+}
+
+func (l *long) release() {
+	l.a.bodies.Add(-l.reserved)
+	l.reserved = 0
+}
+
+// refuse answers with what no says, and ends the connection.
+func (l *long) refuse() {
+	if l.no == noRoom {
+		l.a.count.busy.Add(1)
+		l.last(l.a.o.Handler.Busy(nil, nil, l.remote)) // the head's bytes are gone
+		return
+	}
+	l.last(l.a.o.Handler.Error(nil, l.no.status, l.no.text))
+}
+
+// busy answers a request that there is no room for, and ends the connection.
+func (l *long) busy() {
+	l.a.count.busy.Add(1)
+	var s short
+	s.reader = bufioReader(headMost)
+	var h *fasthttp.RequestHeader
+	if p := l.ahead(headMost); s.parse(p[:l.head.size]) == nil {
+		h = &s.header
+	}
+	l.last(l.a.o.Handler.Busy(nil, h, l.remote))
+}
+
+// last sends the last answer of a connection and lingers.
+func (l *long) last(answer []byte) {
+	l.mute = false
+	l.Write(answer)
+	l.leave(toLinger)
+}
+
+// serve is fasthttp's handler.
+func (a *Acceptor) serve(ctx *fasthttp.RequestCtx) {
+	l := ctx.Conn().(*long)
+	l.handling.Store(true)
+	defer func() {
+		l.handling.Store(false)
+		// One request's bug must not end everybody's streams.
+		if r := recover(); r != nil {
+			a.caught(r, ctx.Request.Header.RequestURI())
+			l.mute, l.sub, l.no = true, nil, mistake
+		}
+		// fasthttp would keep a large body's memory for the next request.
+		ctx.Request.ReleaseBody(freeBody)
+	}()
+	a.o.Handler.Serve(ctx)
+	if l.head.closes || a.draining.Load() {
+		// fasthttp knows "close" in lower case and alone only.
+		ctx.SetConnectionClose()
+	}
+}
+
+var mistake = &refusal{500, "the server has made a mistake; its log tells which"}
+
+// caught tells the log of a panic in the Handler.
+func (a *Acceptor) caught(r any, target []byte) {
+	a.o.Log.Error("panic while a request was answered", "panic", r, "target", string(target), "stack", string(debug.Stack()))
+}
+
+// received is called by fasthttp between a head and its body.
+func (a *Acceptor) received(h *fasthttp.RequestHeader) (c fasthttp.RequestConfig) {
+	if expect := h.Peek(fasthttp.HeaderExpect); len(expect) > 0 {
+		// The strict look let 100-continue alone pass, in any case (RFC 9110
+		// 10.1.1); fasthttp knows it in lower case, and in HTTP/1.0 as well.
+		h.Del(fasthttp.HeaderExpect)
+		if h.IsHTTP11() {
+			h.Set(fasthttp.HeaderExpect, "100-continue")
+		}
+	}
+	return c
+}
+
+// state is told by fasthttp where it is with a connection.
+func state(c net.Conn, s fasthttp.ConnState) {
+	if s == fasthttp.StateIdle {
+		c.(*long).keep = true
+	}
+}
+
+// failed is called by fasthttp in place of the handler when a request can't be read. What it
+// would answer is thrown away, and the Handler's error sent in its place.
+func failed(ctx *fasthttp.RequestCtx, err error) {
+	l := ctx.Conn().(*long)
+	l.mute = true
+	switch {
+	case l.no != nil:
+		// Reading has failed, and knows why.
+	case errors.Is(err, fasthttp.ErrBodyTooLarge):
+		l.no = bodyTooLarge(l.a.o.MaxBodySize)
+	default:
+		l.no = bad("the request can't be taken: %v", err)
+	}
+	ctx.Request.ReleaseBody(freeBody)
+	if l.no != lateBody && l.no != noRoom {
+		l.a.count.badBody.Add(1)
+	}
+}

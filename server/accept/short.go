@@ -1,0 +1,100 @@
+package accept
+
+// The short way: a complete head of a plain GET or HEAD, judged where it was found. A stream's
+// socket goes to a shard; anything else is answered and the connection closed. The accept thread.
+
+import (
+	"bufio"
+	"bytes"
+	"net/netip"
+	"syscall"
+
+	"penstock/server/fanout"
+
+	"github.com/valyala/fasthttp"
+)
+
+// takeMost is how many bytes are taken out of a socket before a stream: its head, and what else
+// waits there, which belongs to the stream and is dropped.
+const takeMost = 64 << 10
+
+// short is what the short way uses again and again.
+type short struct {
+	header fasthttp.RequestHeader
+	bytes  bytes.Reader
+	reader *bufio.Reader
+	answer []byte // empty, with room
+}
+
+func (s *short) init() {
+	s.reader = bufio.NewReaderSize(&s.bytes, 2*shortMost)
+	s.answer = make([]byte, 0, 4096)
+}
+
+// parse reads a head that the strict look let pass.
+func (s *short) parse(head []byte) error {
+	s.bytes.Reset(head)
+	s.reader.Reset(&s.bytes)
+	return s.header.Read(s.reader)
+}
+
+// goShort judges the head that the strict look has let pass; n bytes wait with it. full says that
+// there is no room for it. Heads that turn out to need the long way go there.
+func (a *Acceptor) goShort(fd int32, remote netip.AddrPort, at int32, n int, full bool) {
+	s := &a.short
+	if err := s.parse(a.buf[:a.head.size]); err != nil {
+		a.count.badHeads.Add(1)
+		a.refuse(fd, at, bad("the request's head can't be taken: %v", err))
+		return
+	}
+	if full {
+		a.count.refused.Add(1)
+		a.answer(fd, at, a.o.Handler.Busy(s.answer[:0], &s.header, remote))
+		return
+	}
+	sub, answer, long := a.judge(remote)
+	switch {
+	case long:
+		a.goLong(fd, remote, at, n)
+	case sub == nil:
+		a.count.short.Add(1)
+		a.answer(fd, at, answer)
+	default:
+		a.count.short.Add(1)
+		drop(fd, takeMost)
+		a.depart(fd, at)
+		if err := a.o.Shards.Join(int(fd), sub); err != nil {
+			a.count.unjoined.Add(1)
+			a.answer(fd, nowhere, a.o.Handler.Busy(s.answer[:0], &s.header, remote))
+			return
+		}
+		a.count.shortStreams.Add(1)
+		a.count.open.Add(-1)
+	}
+}
+
+// judge asks the Handler.
+func (a *Acceptor) judge(remote netip.AddrPort) (sub *fanout.Subscription, answer []byte, long bool) {
+	s := &a.short
+	defer func() {
+		// One request's bug must not end everybody's streams.
+		if r := recover(); r != nil {
+			a.caught(r, s.header.RequestURI())
+			sub, answer, long = nil, a.o.Handler.Error(s.answer[:0], mistake.status, mistake.text), false
+		}
+	}()
+	return a.o.Handler.Short(s.answer[:0], &s.header, remote)
+}
+
+// answer sends the last bytes of a connection that the accept thread has, and lingers.
+func (a *Acceptor) answer(fd, at int32, answer []byte) {
+	if n, errno := send(fd, answer); errno != 0 || n < len(answer) {
+		// The peer is gone, or takes less than a page at the very beginning.
+		if errno != syscall.EAGAIN {
+			a.count.resets.Add(1)
+		}
+		a.leave(fd, at)
+		return
+	}
+	a.finish(fd, at)
+}

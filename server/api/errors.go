@@ -1,0 +1,157 @@
+package api
+
+// What a refused request gets: the status, one sentence in JSON, and the headers that go with
+// both. Any goroutine; on the short way the accept thread.
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"unicode/utf8"
+
+	"penstock/server/auth"
+	"penstock/server/topic"
+
+	"github.com/valyala/fasthttp"
+)
+
+// A failure is a request's end before it has done anything.
+type failure struct {
+	status     int
+	text       string // what is wrong, and what is allowed
+	allow      string // 405: the methods that the path has
+	challenge  string // 401: WWW-Authenticate
+	retryAfter int    // 429, 503: seconds
+}
+
+func failf(status int, format string, args ...any) *failure {
+	return &failure{status: status, text: fmt.Sprintf(format, args...)}
+}
+
+func badRequest(format string, args ...any) *failure {
+	return failf(fasthttp.StatusBadRequest, format, args...)
+}
+
+// unavailable is a 503: the server can't now, and the same request may do later.
+func (a *API) unavailable(text string) *failure {
+	return &failure{status: fasthttp.StatusServiceUnavailable, text: text, retryAfter: a.retryAfter()}
+}
+
+// notYet refuses what the server's protocol has but this build does not.
+func notYet(what string) *failure {
+	return badRequest("%s is not supported yet (not yet in this version); leave it out", what)
+}
+
+// fail fills a response with a failure. It is the only place where an error is written, on
+// either way.
+func (a *API) fail(resp *fasthttp.Response, r *request, f *failure) {
+	if f.retryAfter > 0 && r.at == atEvents && r.alone {
+		a.comeBack(resp, r)
+		return
+	}
+	if at := r.at; (at == atHealthz || at == atReadyz) && f.status == fasthttp.StatusServiceUnavailable {
+		text(resp, f.status, f.text)
+	} else {
+		resp.SetStatusCode(f.status)
+		resp.Header.SetContentTypeBytes(typeJSON)
+		body := appendJSON([]byte(`{"error":`), f.text)
+		resp.SetBodyRaw(append(body, "}\n"...))
+	}
+	resp.Header.SetCanonical(hCacheControl, vNoStore)
+	if f.allow != "" {
+		resp.Header.Set("Allow", f.allow)
+	}
+	if f.challenge != "" {
+		resp.Header.Set("WWW-Authenticate", f.challenge)
+	}
+	if f.retryAfter > 0 {
+		resp.Header.Set("Retry-After", strconv.Itoa(f.retryAfter))
+	}
+	r.share(resp)
+}
+
+// publishFailure turns what the sequencer or the policy said into an answer.
+func (a *API) publishFailure(err error) *failure {
+	var large *topic.FrameTooLargeError
+	switch {
+	case errors.As(err, &large):
+		return failf(fasthttp.StatusRequestEntityTooLarge, "%v (--max-event-size)", err)
+	case errors.Is(err, topic.ErrDraining):
+		return a.unavailable("the server drains and takes no more events; publish again when it is back")
+	case errors.Is(err, topic.ErrOverload):
+		return a.unavailable("publishers outrun the subscribers' shards; nothing was published, try again")
+	case errors.Is(err, topic.ErrTooManyTopics):
+		return a.unavailable(err.Error())
+	case errors.Is(err, auth.ErrNoToken), errors.Is(err, auth.ErrNotLocal):
+		return &failure{status: fasthttp.StatusUnauthorized, text: err.Error(), challenge: `Bearer realm="penstock"`}
+	case errors.Is(err, auth.ErrBadToken):
+		// RFC 6750 section 3.1.
+		return &failure{status: fasthttp.StatusUnauthorized, text: err.Error(), challenge: `Bearer realm="penstock", error="invalid_token"`}
+	case errors.Is(err, topic.ErrOwnTopic):
+		return failf(fasthttp.StatusForbidden, "%v", err)
+	}
+	return badRequest("%v", err)
+}
+
+// Error appends a whole HTTP/1.1 answer to a request that could not even be parsed: status and
+// text as every error has them, and the end of the connection. The accept thread.
+func (a *API) Error(dst []byte, status int, text string) []byte {
+	var r request
+	return a.appendAnswer(dst, &r, func(resp *fasthttp.Response) {
+		a.fail(resp, &r, &failure{status: status, text: text})
+	})
+}
+
+// appendAnswer appends a whole answer, after which the connection ends, made by the same code
+// that answers on the long way.
+func (a *API) appendAnswer(dst []byte, r *request, fill func(*fasthttp.Response)) []byte {
+	resp := fasthttp.AcquireResponse()
+	defer fasthttp.ReleaseResponse(resp)
+	fill(resp)
+	a.count.response(resp.StatusCode())
+	resp.Header.SetConnectionClose()
+	if resp.Header.ContentLength() == 0 {
+		resp.Header.SetContentLength(len(resp.Body()))
+	}
+	dst = append(dst, resp.Header.Header()...)
+	if r.head {
+		return dst
+	}
+	return append(dst, resp.Body()...)
+}
+
+// quote shows what a client sent: cut when it is long, and with nothing in it that could break a
+// line or a terminal.
+func quote[T string | []byte](s T) string {
+	const most = 64
+	if len(s) <= most {
+		return strconv.Quote(string(s))
+	}
+	return strconv.Quote(string(s[:most])) + "..."
+}
+
+// appendJSON appends s as a JSON string (RFC 8259 section 7). What is not UTF-8 in it becomes
+// U+FFFD.
+func appendJSON(dst []byte, s string) []byte {
+	const hex = "0123456789abcdef"
+	dst = append(dst, '"')
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c < utf8.RuneSelf {
+			switch {
+			case c == '"' || c == '\\':
+				dst = append(dst, '\\', c)
+			case c < ' ' || c == 0x7f:
+				dst = append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
+			default:
+				dst = append(dst, c)
+			}
+			i++
+			continue
+		}
+		r, n := utf8.DecodeRuneInString(s[i:])
+		dst = utf8.AppendRune(dst, r)
+		i += n
+	}
+	return append(dst, '"')
+}

@@ -1,0 +1,460 @@
+package api
+
+// From a request's head to what it asks for: the API, its routes, and the one judge of both
+// ways. Any goroutine; Short runs on the accept thread.
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"penstock/server/accept"
+	"penstock/server/auth"
+	"penstock/server/fanout"
+	"penstock/server/topic"
+
+	"github.com/valyala/fasthttp"
+)
+
+// Options are what an API serves, and its limits. All must be set but for those that say so.
+type Options struct {
+	Sequencer *topic.Sequencer
+	Shards    *fanout.Shards
+	Policy    *auth.Policy
+
+	// Origins are the allowed origins: "https://app.example.com", or "https://*.example.com"
+	// for one label or more in the star's place. None: the same origin only.
+	Origins []string
+	// Loopback says that the main address is a loopback one.
+	Loopback bool
+
+	MaxTopicsPerSubscriber int // topics of one stream
+	MaxEventSize           int // bytes of a frame
+	MaxBatchSize           int // bytes of a publish's body, also once it is unpacked
+
+	// RetryMin and RetryMax bound the random time after which a refused subscriber comes back.
+	RetryMin, RetryMax time.Duration
+
+	Version string // of this build
+
+	// Accepted tells the main address's counters, for /stats and /metrics. It may be nil.
+	Accepted func() accept.Stats
+}
+
+// An API answers the requests of one address. New makes that of the main address, Admin that of
+// the other one. It is an accept.Handler.
+type API struct {
+	*house
+	admin bool
+}
+
+// house is what the two addresses share.
+type house struct {
+	o        Options
+	origins  []origin
+	front    page
+	count    counters
+	rates    rates
+	unpacked atomic.Int64 // bytes that packed bodies in hand may grow to
+	busy     busy
+	draining atomic.Bool
+}
+
+// New returns the API of the main address. It fails where an origin can't be one.
+func New(o Options) (*API, error) {
+	h := &house{o: o}
+	for _, text := range o.Origins {
+		allowed, err := parseOrigin(text)
+		if err != nil {
+			return nil, err
+		}
+		h.origins = append(h.origins, allowed)
+	}
+	h.front = newPage(pageHTML)
+	h.rates.begin(h)
+	return &API{house: h}, nil
+}
+
+// Admin returns the API of the admin address: what there is to look at, and nothing to publish
+// or to subscribe to. It shows the same counters. Any goroutine.
+func (a *API) Admin() *API { return &API{house: a.house, admin: true} }
+
+// Drain makes /readyz say so, and every request for a stream hear that it should come back
+// later. Publishers hear it from the sequencer. Any goroutine; there is no way back.
+func (a *API) Drain() { a.draining.Store(true) }
+
+// A place is what a path leads to.
+type place uint8
+
+const (
+	atNothing place = iota
+	atEvents
+	atPublish
+	atTopics
+	atTopic
+	atStreams
+	atStats
+	atMetrics
+	atHealthz
+	atReadyz
+	atPage
+	places = iota
+)
+
+// A route says who may ask for what at a place.
+type route struct {
+	methods string // for Allow and Access-Control-Allow-Methods
+	later   string // a method that the protocol has, but this version does not
+	post    bool   // takes POST, and nothing else; otherwise GET and HEAD
+	main    bool   // on the main address alone
+	look    bool   // on the admin address, and where loopback's rules allow it
+}
+
+var routes = [places]route{
+	atEvents:  {methods: "GET, HEAD, OPTIONS", later: "POST QUERY", main: true},
+	atPublish: {methods: "POST, OPTIONS", post: true, main: true},
+	atTopics:  {methods: "GET, HEAD, OPTIONS", look: true},
+	atTopic:   {methods: "GET, HEAD, OPTIONS", later: "DELETE", look: true},
+	atStreams: {methods: "GET, HEAD, OPTIONS", look: true},
+	atStats:   {methods: "GET, HEAD, OPTIONS", look: true},
+	atMetrics: {methods: "GET, HEAD, OPTIONS", look: true},
+	atHealthz: {methods: "GET, HEAD, OPTIONS"},
+	atReadyz:  {methods: "GET, HEAD, OPTIONS"},
+	atPage:    {methods: "GET, HEAD, OPTIONS"},
+}
+
+// find tells what a path leads to, and the part of it behind the route's own: the topic, with
+// its escapes. named tells whether there is such a part; "/events/" has one, and it is empty.
+func find(path []byte) (at place, topic []byte, named bool) {
+	if len(path) > 0 && path[0] == '/' {
+		if i := bytes.IndexByte(path[1:], '/'); i >= 0 {
+			path, topic, named = path[:i+1], path[i+2:], true
+		}
+	}
+	switch string(path) {
+	case "/events":
+		return atEvents, topic, named
+	case "/publish":
+		return atPublish, topic, named
+	case "/topics":
+		if named {
+			return atTopic, topic, true
+		}
+		return atTopics, nil, false
+	}
+	if named {
+		return atNothing, nil, false
+	}
+	switch string(path) {
+	case "/":
+		at = atPage
+	case "/streams":
+		at = atStreams
+	case "/stats":
+		at = atStats
+	case "/metrics":
+		at = atMetrics
+	case "/healthz":
+		at = atHealthz
+	case "/readyz":
+		at = atReadyz
+	}
+	return at, nil, false
+}
+
+// A request is a head on its way through the judge. It refers to the header's bytes and lives
+// no longer than these.
+type request struct {
+	header *fasthttp.RequestHeader
+
+	at    place
+	head  bool   // HEAD: the headers alone
+	topic []byte // what the path names, with its escapes
+	named bool   // the path names something
+	query []byte // with its escapes, without the question mark
+	host  []byte // whom the request is for: Host, or the target's authority
+
+	origin []byte // the allowed foreign origin that asks; nil for none
+
+	headers headers
+
+	// What a refused subscriber needs to come back (subscribe.go).
+	alone  bool   // takes event streams and nothing else: an EventSource
+	resume bool   // lastID is what it has
+	lastID uint64 // its last event id
+}
+
+// headers are those that matter here, found in one walk: fasthttp searches for each anew. One
+// that is empty counts as absent.
+type headers struct {
+	origin, lastID, authorization, coding, key []byte
+
+	accepts int    // how many Accept headers there are
+	accept  []byte // the first one
+	proxied bool   // a proxy has left its mark
+}
+
+// read finds the headers that matter. One that takes a single value may be there only once.
+func (r *request) read() *failure {
+	doubled := ""
+	only := func(field *[]byte, seen *uint8, bit uint8, name string, value []byte) {
+		if *seen&bit != 0 {
+			doubled = name
+		}
+		*seen |= bit
+		if len(value) > 0 {
+			*field = value
+		}
+	}
+	h := &r.headers
+	var seen uint8
+	for name, value := range r.header.All() {
+		switch string(name) {
+		case fasthttp.HeaderOrigin:
+			only(&h.origin, &seen, 1, "Origin", value)
+		case "Last-Event-Id":
+			only(&h.lastID, &seen, 2, "Last-Event-ID", value)
+		case fasthttp.HeaderAuthorization:
+			only(&h.authorization, &seen, 4, "Authorization", value)
+		case fasthttp.HeaderContentEncoding:
+			only(&h.coding, &seen, 8, "Content-Encoding", value)
+		case "Idempotency-Key":
+			only(&h.key, &seen, 16, "Idempotency-Key", value)
+		case fasthttp.HeaderAccept:
+			if h.accepts++; h.accepts == 1 {
+				h.accept = value
+			}
+		default:
+			h.proxied = h.proxied || auth.ProxyHeader(name)
+		}
+	}
+	if doubled != "" {
+		return badRequest("header %s is there twice; it takes one value", doubled)
+	}
+	return nil
+}
+
+// Short judges a complete head of a GET or HEAD without a body. For a stream it returns the
+// subscription; where the answer is an error, or is the headers alone, it appends the whole
+// answer to dst, to be sent before the connection is closed; long is true for everything else.
+// The accept thread; it never waits. Nothing it returns refers to h.
+func (a *API) Short(dst []byte, h *fasthttp.RequestHeader, remote netip.AddrPort) (sub *fanout.Subscription, answer []byte, long bool) {
+	r := request{header: h}
+	f := a.judge(&r)
+	if f == nil {
+		if r.at != atEvents || isOptions(h) {
+			return nil, dst, true
+		}
+		sub, f = a.subscribe(&r)
+		if f == nil && !r.head {
+			return sub, dst, false
+		}
+	}
+	return nil, a.appendAnswer(dst, &r, func(resp *fasthttp.Response) {
+		if f != nil {
+			a.fail(resp, &r, f)
+			return
+		}
+		a.streamHeaders(resp, &r)
+	}), false
+}
+
+// Room tells which room a request is served in: streams, health and metrics have their own. The
+// path is a request's target without its query. Any goroutine.
+func (a *API) Room(path []byte) accept.Room {
+	if len(path) > 0 && path[0] != '/' {
+		// Absolute form: what is behind its authority.
+		if _, rest, ok := bytes.Cut(path, schemeEnd); ok {
+			if i := bytes.IndexByte(rest, '/'); i >= 0 {
+				path = rest[i:]
+			}
+		}
+	}
+	switch at, _, _ := find(path); at {
+	case atEvents:
+		return accept.Streams
+	case atHealthz, atReadyz, atMetrics:
+		return accept.Health
+	}
+	return accept.Shared
+}
+
+// Serve answers a request on the long way. Any goroutine; it may wait.
+func (a *API) Serve(ctx *fasthttp.RequestCtx) {
+	r := request{header: &ctx.Request.Header}
+	f := a.judge(&r)
+	if f == nil {
+		f = a.serve(ctx, &r)
+	}
+	if f != nil {
+		a.fail(&ctx.Response, &r, f)
+	}
+	if !ctx.Hijacked() {
+		a.count.response(ctx.Response.StatusCode())
+	}
+}
+
+// serve answers a request that the judge let pass.
+func (a *API) serve(ctx *fasthttp.RequestCtx, r *request) *failure {
+	resp := &ctx.Response
+	if isOptions(r.header) {
+		a.options(resp, r)
+		return nil
+	}
+	r.share(resp)
+	switch r.at {
+	case atPublish:
+		return a.publish(ctx, r)
+	case atEvents:
+		sub, f := a.subscribe(r)
+		if f != nil {
+			return f
+		}
+		if r.head {
+			a.streamHeaders(resp, r)
+			return nil
+		}
+		accept.Stream(ctx, sub)
+		return nil
+	case atTopics:
+		return a.topics(resp, r)
+	case atTopic:
+		return a.topic(resp, r)
+	case atStreams:
+		return a.streams(resp, r)
+	case atStats:
+		return a.stats(resp, r)
+	case atMetrics:
+		return a.metrics(resp, r)
+	case atHealthz:
+		return a.healthz(resp, r)
+	case atReadyz:
+		return a.readyz(resp, r)
+	case atPage:
+		return a.page(resp, r)
+	}
+	panic("api: serve: a place without a handler")
+}
+
+// judge finds out what a head asks for and refuses what nobody may ask: a foreign origin, a path
+// that is not there or hidden, a method that it does not have. It fills r.
+func (a *API) judge(r *request) *failure {
+	h := r.header
+	r.head = h.IsHead()
+	target := h.RequestURI()
+	r.host = h.Host()
+	if target[0] != '/' {
+		// Absolute form (RFC 9112 section 3.2.2): its authority counts, not Host.
+		scheme, rest, ok := bytes.Cut(target, schemeEnd)
+		if !ok || !foldEqual(scheme, "http") && !foldEqual(scheme, "https") {
+			return badRequest("request target %s: it takes a path, or a URL that begins with http:// or https://", quote(target))
+		}
+		i := bytes.IndexAny(rest, "/?")
+		if i < 0 {
+			i = len(rest)
+		}
+		if r.host, target = rest[:i], rest[i:]; len(target) == 0 || target[0] == '?' {
+			target = append([]byte{'/'}, target...)
+		}
+	}
+	path := target
+	if i := bytes.IndexByte(target, '?'); i >= 0 {
+		path, r.query = target[:i], target[i+1:]
+	}
+	r.at, r.topic, r.named = find(path)
+	if f := r.read(); f != nil {
+		return f
+	}
+	if f := a.judgeOrigin(r); f != nil {
+		return f
+	}
+	rt := &routes[r.at]
+	if r.at == atNothing || rt.main && a.admin || rt.look && !a.maylook(r) {
+		r.at = atNothing
+		there := "/events and /publish, each with /{topic} behind it or ?topic=, and /healthz, /readyz and /"
+		if a.admin {
+			there = "/topics, /topics/{topic}, /streams, /stats, /metrics, /healthz, /readyz and /"
+		}
+		return failf(fasthttp.StatusNotFound, "no such path: %s; there is %s", quote(path), there)
+	}
+	if !rt.takes(h) {
+		f := failf(fasthttp.StatusMethodNotAllowed, "method %s: this path takes %s", quote(h.Method()), rt.methods)
+		if later := []byte(rt.later); bytes.Contains(later, h.Method()) {
+			f.text = fmt.Sprintf("method %s is not yet supported here; this path takes %s", h.Method(), rt.methods)
+		}
+		f.allow = rt.methods
+		return f
+	}
+	return nil
+}
+
+var (
+	schemeEnd = []byte("://")
+
+	typeJSON   = []byte("application/json")
+	typeText   = []byte("text/plain; charset=utf-8")
+	typeStream = []byte("text/event-stream")
+
+	// In canonical form.
+	hCacheControl = []byte("Cache-Control")
+	vNoStore      = []byte("no-store")
+)
+
+func (rt *route) takes(h *fasthttp.RequestHeader) bool {
+	switch {
+	case isOptions(h):
+		return true
+	case rt.post:
+		return h.IsPost()
+	}
+	return h.IsGet() || h.IsHead()
+}
+
+func isOptions(h *fasthttp.RequestHeader) bool { return h.IsOptions() }
+
+// maylook tells whether the request may see what is inside: on the admin address always, on the
+// main one by loopback's rules.
+func (a *API) maylook(r *request) bool { return a.admin || a.local(r) }
+
+// local tells whether the request was made on this machine, to a name of this machine, and
+// through no proxy.
+func (a *API) local(r *request) bool {
+	return !a.admin && a.o.Loopback && !r.headers.proxied && auth.LocalHost(r.host)
+}
+
+// spread is the random time after which one who was refused may come back.
+func (a *API) spread() time.Duration {
+	d := a.o.RetryMin
+	if more := a.o.RetryMax - d; more > 0 {
+		d += rand.N(more + 1)
+	}
+	return d
+}
+
+// retryAfter is spread in whole seconds, at least one.
+func (a *API) retryAfter() int {
+	return int(max(1, (a.spread()+time.Second-1)/time.Second))
+}
+
+// name reads a topic's name. One that is known costs nothing but the look-up.
+func (a *API) name(b []byte) (string, error) {
+	if t, ok := a.o.Sequencer.Table().Lookup(borrow(b)); ok {
+		return t.Name(), nil
+	}
+	name, err := topic.ParseName(string(b))
+	if err != nil && bytes.ContainsAny(b, "*>") {
+		if _, patternErr := topic.ParsePattern(string(b)); patternErr == nil {
+			return "", errors.New("pattern " + quote(b) + ": patterns are not yet supported; name each topic")
+		}
+	}
+	return name, err
+}
+
+// foldEqual compares ASCII without regard to case; lower is lower case.
+func foldEqual(b []byte, lower string) bool {
+	return len(b) == len(lower) && bytes.EqualFold(b, []byte(lower))
+}

@@ -1,0 +1,300 @@
+package api
+
+// Figures for people and for the page: /stats and /streams. Any goroutine; they read counters
+// and hold nothing up.
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"time"
+
+	"penstock/ring"
+	"penstock/server/accept"
+	"penstock/server/fanout"
+	"penstock/server/topic"
+
+	"github.com/valyala/fasthttp"
+)
+
+// statsJSON is what /stats answers and what the server's own topic $penstock.stats carries.
+type statsJSON struct {
+	Version     string          `json:"version"`
+	Uptime      float64         `json:"uptime"` // seconds
+	NewestID    string          `json:"newestId"`
+	Draining    bool            `json:"draining"`
+	Connections connectionsJSON `json:"connections"`
+	Publish     flowJSON        `json:"publish"`
+	Delivery    flowJSON        `json:"delivery"`
+	Waiting     int             `json:"publishersWaiting"`
+	Lag         lagJSON         `json:"lag"`
+	Ring        ringJSON        `json:"ring"`
+	Topics      topicsJSON      `json:"topics"`
+	Shards      []shardJSON     `json:"shards"`
+}
+
+type connectionsJSON struct {
+	Streams  int `json:"streams"`  // live streams
+	Requests int `json:"requests"` // connections that are none, or none yet
+}
+
+// flowJSON counts events: published, or sent to one subscriber each.
+type flowJSON struct {
+	Events         uint64  `json:"events"` // since the start
+	Bytes          uint64  `json:"bytes"`
+	PerSecond      float64 `json:"perSecond"` // events, lately
+	BytesPerSecond float64 `json:"bytesPerSecond"`
+}
+
+type lagJSON struct {
+	Streams int    `json:"streams"` // behind their audience
+	Bytes   int64  `json:"bytes"`   // held for them
+	Unread  uint64 `json:"unread"`  // bytes of the ring that the slowest shard has not read
+}
+
+type ringJSON struct {
+	Head    uint64  `json:"head"` // bytes ever appended
+	Tail    uint64  `json:"tail"`
+	Bytes   int64   `json:"bytes"`   // from tail to head
+	Size    int64   `json:"size"`    // at most
+	Seconds float64 `json:"seconds"` // age of the oldest event in it
+}
+
+type topicsJSON struct {
+	Count   int        `json:"count"`
+	Busiest []busyJSON `json:"busiest"`
+}
+
+type busyJSON struct {
+	Topic       string  `json:"topic"`
+	PerSecond   float64 `json:"perSecond"`
+	Subscribers int     `json:"subscribers"`
+	Events      uint64  `json:"events"`
+}
+
+type shardJSON struct {
+	Streams     int     `json:"streams"`
+	Audiences   int     `json:"audiences"`
+	Lagging     int     `json:"lagging"`
+	Unread      uint64  `json:"unread"` // bytes of the ring
+	Passes      uint64  `json:"passes"`
+	LongestPass float64 `json:"longestPass"` // seconds
+	Sends       uint64  `json:"sends"`
+	Deliveries  uint64  `json:"deliveries"`
+	Bytes       uint64  `json:"bytes"`
+}
+
+// figures are all counters, taken together.
+type figures struct {
+	at        time.Time
+	sequencer topic.Stats
+	ring      ring.Stats
+	shards    []fanout.ShardStats
+	accepted  accept.Stats
+	streams   int
+}
+
+// figures takes the counters.
+func (h *house) figures() figures {
+	f := figures{
+		at:        time.Now(),
+		sequencer: h.o.Sequencer.Stats(),
+		ring:      h.o.Sequencer.Ring().Stats(),
+		shards:    h.o.Shards.Stats(),
+		streams:   h.o.Shards.Streams(),
+	}
+	if h.o.Accepted != nil {
+		f.accepted = h.o.Accepted()
+	}
+	return f
+}
+
+// held is the age of the oldest event in the ring, in seconds; 0 while it is empty.
+func (f *figures) held() float64 {
+	if f.ring.Held == 0 {
+		return 0
+	}
+	return max(0, f.at.Sub(time.UnixMicro(f.ring.Oldest)).Seconds())
+}
+
+// sent sums what the shards have delivered.
+func (f *figures) sent() (events, bytes uint64) {
+	for i := range f.shards {
+		events += f.shards[i].Deliveries
+		bytes += f.shards[i].BytesOut
+	}
+	return events, bytes
+}
+
+// A sample is what rates are made of.
+type sample struct {
+	at                           time.Time
+	events, bytes, sent, sentOut uint64
+}
+
+func (f *figures) sample() sample {
+	s := sample{at: f.at, events: f.sequencer.Events, bytes: f.sequencer.Bytes}
+	s.sent, s.sentOut = f.sent()
+	return s
+}
+
+// rates remembers the last samples, so that two looks at the counters make a rate. Any
+// goroutine.
+type rates struct {
+	started time.Time
+
+	mu           sync.Mutex
+	before, last sample
+}
+
+func (r *rates) begin(h *house) {
+	r.started = time.Now()
+	f := h.figures()
+	r.before = f.sample()
+	r.last = r.before
+}
+
+// shortest is the time over which a rate is taken, at least.
+const shortest = time.Second
+
+// since returns the sample to compare now with: one that is at least shortest old, where there
+// is one.
+func (r *rates) since(now sample) sample {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	// A tick of the feed may come a little early.
+	if now.at.Sub(r.last.at) >= shortest-shortest/10 {
+		r.before, r.last = r.last, now
+	}
+	return r.before
+}
+
+// flow makes a rate of two counts.
+func flow(events, eventsBefore, bytes, bytesBefore uint64, over time.Duration) flowJSON {
+	f := flowJSON{Events: events, Bytes: bytes}
+	if s := over.Seconds(); s > 0 {
+		f.PerSecond = round(float64(events-eventsBefore) / s)
+		f.BytesPerSecond = round(float64(bytes-bytesBefore) / s)
+	}
+	return f
+}
+
+// round leaves what people read.
+func round(v float64) float64 { return float64(int64(v*1000+0.5)) / 1000 }
+
+// snapshot makes the figures into what is shown.
+func (h *house) snapshot(busiest []busyJSON) statsJSON {
+	f := h.figures()
+	now := f.sample()
+	then := h.rates.since(now)
+	over := now.at.Sub(then.at)
+	s := statsJSON{
+		Version:     h.o.Version,
+		Uptime:      round(f.at.Sub(h.rates.started).Seconds()),
+		NewestID:    idText(h.o.Sequencer.NewestID()),
+		Draining:    h.draining.Load(),
+		Connections: connectionsJSON{f.streams, int(f.accepted.Open)},
+		Publish:     flow(now.events, then.events, now.bytes, then.bytes, over),
+		Delivery:    flow(now.sent, then.sent, now.sentOut, then.sentOut, over),
+		Waiting:     f.sequencer.Waiting,
+		Ring: ringJSON{
+			Head: uint64(h.o.Sequencer.Ring().Head()), Tail: uint64(h.o.Sequencer.Ring().Tail()),
+			Bytes: f.ring.Held, Size: f.ring.Size, Seconds: round(f.held()),
+		},
+		Topics: topicsJSON{h.o.Sequencer.Table().Len(), busiest},
+	}
+	for i := range f.shards {
+		sh := &f.shards[i]
+		s.Lag.Streams += sh.Lagging
+		s.Lag.Bytes += sh.LagBytes
+		s.Lag.Unread = max(s.Lag.Unread, sh.Unread)
+		s.Shards = append(s.Shards, shardJSON{
+			Streams: sh.Streams, Audiences: sh.Audiences, Lagging: sh.Lagging, Unread: sh.Unread, Passes: sh.Passes,
+			LongestPass: sh.LongestPass.Seconds(), Sends: sh.Sends, Deliveries: sh.Deliveries, Bytes: sh.BytesOut,
+		})
+	}
+	return s
+}
+
+// stats answers GET /stats.
+func (a *API) stats(resp *fasthttp.Response, r *request) *failure {
+	if f := noParameters(r); f != nil {
+		return f
+	}
+	return a.answerJSON(resp, a.snapshot(a.busy.list(a.house)))
+}
+
+// mostStreams is how many streams /streams shows.
+const mostStreams = 50
+
+// streams answers GET /streams: those furthest behind.
+func (a *API) streams(resp *fasthttp.Response, r *request) *failure {
+	if f := noParameters(r); f != nil {
+		return f
+	}
+	type streamJSON struct {
+		Address string   `json:"address"`
+		Topics  []string `json:"topics"`
+		Lag     uint64   `json:"lag"`   // bytes of the ring
+		Bytes   uint64   `json:"bytes"` // held for it
+	}
+	list := struct {
+		Streams []streamJSON `json:"streams"`
+	}{[]streamJSON{}}
+	for _, s := range a.o.Shards.Laggards(mostStreams) {
+		list.Streams = append(list.Streams, streamJSON{s.Address.String(), s.Topics, s.Lag, s.Bytes})
+	}
+	return a.answerJSON(resp, list)
+}
+
+// busy finds the topics with the most events lately. Any goroutine.
+//
+// It compares each topic's count with the last one it saw. The list of topics is asked for anew
+// each time while it is short, and rarely when it is long: making it looks at every topic.
+type busy struct {
+	mu     sync.Mutex
+	topics []*topic.Topic
+	counts map[*topic.Topic]uint64
+	listed time.Time // when topics was made
+	seen   time.Time // when counts were taken
+	result []busyJSON
+}
+
+const (
+	mostBusy   = 20               // topics shown
+	shortTable = 2 * mostTopics   // topics up to which the list is cheap
+	relist     = 15 * time.Second // how long a long table's list is used
+)
+
+// list returns the busiest topics, the busiest first.
+func (b *busy) list(h *house) []busyJSON {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now()
+	since := now.Sub(b.seen)
+	if since < shortest-shortest/10 && b.result != nil {
+		return b.result
+	}
+	table := h.o.Sequencer.Table()
+	if table.Len() <= shortTable || now.Sub(b.listed) > relist {
+		b.topics = table.Page("", "", shortTable)
+		b.listed = now
+	}
+	counts := make(map[*topic.Topic]uint64, len(b.topics))
+	all := make([]busyJSON, 0, len(b.topics))
+	for _, t := range b.topics {
+		events := t.Events()
+		counts[t] = events
+		one := busyJSON{Topic: t.Name(), Subscribers: t.Subscribers(), Events: events}
+		if then, known := b.counts[t]; known && since > 0 {
+			one.PerSecond = round(float64(events-then) / since.Seconds())
+		}
+		all = append(all, one)
+	}
+	slices.SortFunc(all, func(x, y busyJSON) int {
+		return cmp.Or(cmp.Compare(y.PerSecond, x.PerSecond), cmp.Compare(y.Events, x.Events), cmp.Compare(x.Topic, y.Topic))
+	})
+	b.counts, b.seen = counts, now
+	b.result = all[:min(len(all), mostBusy)]
+	return b.result
+}

@@ -1,0 +1,6 @@
+//go:build race
+
+package fanout
+
+// The race detector makes pools drop what they are given, at random.
+const poolsForget = true

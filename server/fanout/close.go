@@ -1,0 +1,163 @@
+package fanout
+
+// The ways out of a stream. Everything here runs on the shard's thread, and
+// nobody else ever closes a subscriber's socket.
+
+import (
+	"time"
+
+	"penstock/encode"
+	"penstock/ring"
+)
+
+var lastChunk = []byte(encode.LastChunk)
+
+// leave closes m's socket and forgets m.
+func (sh *shard) leave(m *subscriber, why Disconnect) {
+	if m.state == gone {
+		return
+	}
+	if m.state == ending {
+		sh.sys.discard(m.fd) // or close would be a reset, and eat what the client has not read
+	} else {
+		sh.part(m)
+		add(&sh.stats.disconnects[why], 1)
+	}
+	m.state = gone
+	sh.sys.unwatch(m.fd)
+	sh.sys.close(m.fd)
+	// The slot may still be named by an event that this pass has in hand.
+	sh.slots[m.slot] = nil
+	sh.leftSlots = append(sh.leftSlots, m.slot)
+	sh.stats.streams.Add(-1)
+	if sh.gone != nil {
+		sh.gone()
+	}
+}
+
+// part takes m out of its audience and the laggards.
+func (sh *shard) part(m *subscriber) {
+	if m.lag != nil {
+		sh.dropLag(m)
+	}
+	sh.remove(m)
+	m.audience = nil
+}
+
+// How long a client has to hang up after the last byte of its stream.
+const lingerTime = 2 * time.Second
+
+// end ends m's stream in good order: the last chunk, the end of sending, then
+// the wait for the client's own end. So no reset eats what is still on its way.
+// m must stand at a frame's border.
+func (sh *shard) end(m *subscriber, why Disconnect) {
+	if !m.audience.is(http10) {
+		// A stream that was never opened has no chunks either.
+		if m.lag == nil || m.lag.opening == nil {
+			if n, _ := sh.sys.send(m.fd, lastChunk); n < len(lastChunk) {
+				sh.leave(m, why)
+				return
+			}
+		}
+	}
+	sh.sys.finish(m.fd)
+	sh.part(m)
+	add(&sh.stats.disconnects[why], 1)
+	m.state = ending
+	sh.lingering = append(sh.lingering, lingerer{m, sh.clock.Add(lingerTime)})
+}
+
+// isOver tells whether all of a's topics have ended, as far as the shard has read.
+// A pattern never ends.
+func (sh *shard) isOver(a *audience) bool {
+	if a.wild != nil {
+		return false
+	}
+	for _, t := range a.topics {
+		if f, ok, _ := sh.seq.Latest(t, sh.read); !ok || f.Entry.Kind() != ring.End {
+			return false
+		}
+	}
+	return true
+}
+
+// endOver ends the streams all of whose topics have ended in this pass. Those that
+// lag are ended when they have been told (settle).
+func (sh *shard) endOver() {
+	for i, a := range sh.ended {
+		sh.ended[i] = nil
+		if len(a.members) == 0 || !sh.isOver(a) {
+			continue
+		}
+		a.set(over, true)
+		for j := len(a.members) - 1; j >= 0; j-- { // from the end: see remove
+			if m := a.members[j]; m.state == live && sh.position(a) == sh.read {
+				sh.end(m, TopicsEnded)
+			}
+		}
+	}
+	sh.ended = sh.ended[:0]
+}
+
+// A lingerer waits for the other end's end, or for its time.
+type lingerer struct {
+	subscriber *subscriber
+	until      time.Time
+}
+
+// linger closes those whose time is up: the oldest come first.
+func (sh *shard) linger() {
+	n := 0
+	for n < len(sh.lingering) && (sh.lingering[n].subscriber.state == gone || !sh.clock.Before(sh.lingering[n].until)) {
+		sh.leave(sh.lingering[n].subscriber, Draining)
+		n++
+	}
+	rest := copy(sh.lingering, sh.lingering[n:])
+	clear(sh.lingering[rest:])
+	sh.lingering = sh.lingering[:rest]
+}
+
+// A drain ends all streams of the shard, spread over some time.
+type drain struct {
+	from   time.Time
+	spread time.Duration
+	next   int // the slot that is ended next
+	of     int // how many slots there were
+	told   bool
+}
+
+// drainSome ends the streams whose turn has come.
+func (sh *shard) drainSome() {
+	d := &sh.draining
+	var due int
+	if since := sh.clock.Sub(d.from); since < d.spread {
+		due = int(int64(d.of) * int64(since) / int64(d.spread))
+	} else {
+		due = len(sh.slots)
+		if since > d.spread+lingerTime {
+			// Those whose sockets take nothing cannot be ended in order.
+			for _, m := range sh.slots {
+				if m != nil {
+					sh.leave(m, Draining)
+				}
+			}
+		}
+	}
+	for ; d.next < due; d.next++ {
+		switch m := sh.slots[d.next]; {
+		case m == nil || m.state == ending:
+		case m.lag != nil && m.lag.rest.due():
+			m.lag.ending = true // inside a frame: once its rest is out
+		default:
+			sh.end(m, Draining)
+		}
+	}
+}
+
+// checkDrained tells who waits for it that the last stream has ended.
+func (sh *shard) checkDrained() {
+	if sh.stats.streams.Load() == 0 && !sh.draining.told && sh.inbox.empty() {
+		sh.draining.told = true
+		close(sh.drained)
+	}
+}

@@ -1,0 +1,385 @@
+package fanout
+
+// Lagging subscribers: full sockets, resumes, and everyone at first.
+//
+// A lagging subscriber has a cursor of its own and is caught up a slice at a
+// time until it is with its audience again. Resume, slow reader and gap are one
+// piece of code: the subscription's topics from the cursor on, in id order.
+// Everything here runs on the shard's thread, after the pass has read and
+// flushed: each audience then stands at the shard's read position.
+
+import (
+	"cmp"
+	"slices"
+	"syscall"
+
+	"penstock/ring"
+	"penstock/server/topic"
+)
+
+const (
+	// A slice is what a lagging subscriber gets at once: enough that a socket
+	// rarely takes more.
+	sliceBytes = 64 << 10
+	// The work of catching up in a pass: bytes sent, and for each slice what a
+	// small send costs in bytes. What is left over waits for the next pass, so that a
+	// storm of resumes does not hold live events up.
+	catchUpBudget = 2 << 20
+	sliceCost     = 4 << 10
+)
+
+// newLag makes m lag.
+func (sh *shard) newLag(m *subscriber) *lag {
+	var l *lag
+	if n := len(sh.spareLags); n > 0 {
+		l, sh.spareLags[n-1] = sh.spareLags[n-1], nil
+		sh.spareLags = sh.spareLags[:n-1]
+	} else {
+		l = new(lag)
+	}
+	*l = lag{at: int32(len(sh.laggards))}
+	sh.laggards = append(sh.laggards, m)
+	sh.stats.lagging.Add(1)
+	m.lag, m.state = l, lagging
+	return l
+}
+
+// dropLag takes m out of the laggards: it is live again, or it leaves.
+func (sh *shard) dropLag(m *subscriber) {
+	l := m.lag
+	sh.dropRest(l)
+	last := len(sh.laggards) - 1
+	moved := sh.laggards[last]
+	sh.laggards[l.at], moved.lag.at = moved, l.at
+	sh.laggards[last] = nil
+	sh.laggards = sh.laggards[:last]
+	sh.stats.lagging.Add(-1)
+	m.lag = nil
+	if l.queued {
+		return // shard.ready still has the subscriber and will find it without a lag
+	}
+	if len(sh.spareLags) < 1024 {
+		sh.spareLags = append(sh.spareLags, l)
+	}
+}
+
+// stall makes a live member of a flush a lagging one: its socket took n of the
+// batch's bytes. before is what the audience was told last before the batch.
+func (sh *shard) stall(m *subscriber, b *batch, before uint64, bytes []byte, n int) {
+	told := max(m.told, before)
+	l := sh.newLag(m)
+	l.reason = GapLag
+	again := b.first != ring.None // the batch is a stretch of the ring
+	switch {
+	case n == 0 && again:
+		m.told, l.cursor = told, b.first
+	case n == 0:
+		m.told = told // mode latest: whatever is the newest then
+	case again:
+		m.told, l.cursor = b.lastID, b.end
+		l.rest = rest{first: b.first, end: b.end, after: told, size: len(bytes), sent: n}
+	default:
+		m.told = b.lastID
+		sh.hold(l, bytes[n:])
+	}
+	sh.block(m)
+}
+
+// block leaves m alone until its socket takes bytes again.
+func (sh *shard) block(m *subscriber) {
+	m.lag.blocked = true
+	if m.armed {
+		return // edge-triggered: the next time that it becomes writable is told
+	}
+	m.armed = true
+	if errno := sh.sys.writable(m.fd, m.slot, true); errno != 0 {
+		sh.leave(m, SendFailed)
+	}
+}
+
+// wake puts a lagging subscriber in the queue of those who can go on.
+func (sh *shard) wake(m *subscriber) {
+	l := m.lag
+	l.blocked = false
+	if !l.queued {
+		l.queued = true
+		sh.ready = append(sh.ready, m)
+	}
+}
+
+// catchUpAll serves the queue until it is empty or the pass's budget is spent.
+// It tells whether anything was sent or anybody became live.
+func (sh *shard) catchUpAll() bool {
+	budget, moved := catchUpBudget, false
+	sh.shared.audience = nil
+	for n := len(sh.ready); n > 0 && budget > 0; n-- {
+		m := sh.ready[sh.turn]
+		sh.ready[sh.turn] = nil
+		sh.turn++
+		if m.lag == nil || !m.lag.queued {
+			continue // it left while it waited
+		}
+		m.lag.queued = false
+		work, more := sh.catchUp(m)
+		budget -= work
+		moved = moved || work > 0 || !more
+		if more {
+			sh.wake(m)
+		}
+	}
+	sh.ready = slices.Delete(sh.ready, 0, sh.turn)
+	sh.turn = 0
+	return moved
+}
+
+// catchUp sends a lagging subscriber its next slice. It returns the work that this was
+// and whether there is more to do in the next pass: not when m is live
+// again, blocked, parked or gone.
+func (sh *shard) catchUp(m *subscriber) (work int, more bool) {
+	l := m.lag
+	if l.rest.due() {
+		n, ok := sh.sendRest(m)
+		if !ok {
+			return n + sliceCost, false
+		}
+		work = n + sliceCost
+	}
+	if l.ending {
+		sh.end(m, Draining)
+		return work + sliceCost, false
+	}
+	s := sh.nextSlice(m)
+	if s.gap && m.onLag == OnLagClose && l.reason == GapLag && l.opening == nil {
+		sh.end(m, LagClosed)
+		return work + sliceCost, false
+	}
+	n := 0
+	if len(s.bytes) > 0 {
+		var errno syscall.Errno
+		n, errno = sh.sys.send(m.fd, s.bytes)
+		add(&sh.stats.sends, 1)
+		add(&sh.stats.bytesOut, uint64(n))
+		work += n + sliceCost
+		if n < len(s.bytes) && errno != syscall.EAGAIN {
+			sh.leave(m, SendFailed)
+			return work, false
+		}
+		if n == 0 {
+			sh.block(m) // nothing has gone out: made anew when it can
+			return work, false
+		}
+	}
+	sh.served(m, &s, n)
+	if n < len(s.bytes) {
+		sh.block(m)
+		return work, false
+	}
+	return work, sh.settle(m)
+}
+
+// settle makes m live if it is with its audience now. Else it tells whether m
+// has more to do in the next pass.
+func (sh *shard) settle(m *subscriber) (more bool) {
+	a, l := m.audience, m.lag
+	position := sh.position(a)
+	switch {
+	case l.cursor < position || l.past.due():
+		return true
+	case l.cursor > position || sh.servedID(a) < m.told:
+		// It was shown more than its audience: by another shard, or because it
+		// came while the audience was held back. It waits for the audience, and gets
+		// only what is newer.
+		if a.pace != nil && a.pace.stirred {
+			l.parked = true
+			return false
+		}
+		return true
+	}
+	if a.is(over) {
+		sh.end(m, TopicsEnded)
+		return false
+	}
+	sh.dropLag(m)
+	m.state = live
+	return false
+}
+
+// served notes that m was given a slice, of which its socket took n bytes.
+func (sh *shard) served(m *subscriber, s *slice, n int) {
+	l := m.lag
+	after := m.told
+	if l.opening != nil {
+		m.told = s.told // a rewind has set it back
+		sh.opened(l.opening, s)
+		l.opening.free()
+		l.opening = nil
+	} else if s.gap {
+		add(&sh.stats.gaps[l.reason], 1)
+	}
+	m.told = max(m.told, s.told)
+	add(&sh.stats.deliveries, uint64(s.events))
+	if len(s.bytes) > 0 {
+		m.sent, l.reason = sh.tick, GapLag
+	}
+	if n < len(s.bytes) {
+		if s.again {
+			l.rest = rest{first: l.cursor, end: s.next, after: after, size: len(s.bytes), sent: n}
+		} else {
+			sh.hold(l, s.bytes[n:])
+		}
+	}
+	l.cursor = s.next
+	l.past.passed(l.cursor, s.place, m.audience)
+	if l.fell && l.cursor >= l.fellUntil {
+		l.fell, l.topics = false, nil // what follows is in the ring
+	}
+}
+
+// sendRest sends what is left of m's chunk. n is what went out; ok is false
+// when m is blocked again or gone.
+func (sh *shard) sendRest(m *subscriber) (n int, ok bool) {
+	l := m.lag
+	bytes := l.rest.own
+	if bytes == nil {
+		if bytes = sh.remake(m); bytes == nil {
+			// The tail has passed the chunk before anybody copied it out. Half a
+			// frame is out, without its id: the client resumes before it.
+			sh.leave(m, LagMemory)
+			return 0, false
+		}
+	}
+	n, errno := sh.sys.send(m.fd, bytes)
+	add(&sh.stats.sends, 1)
+	add(&sh.stats.bytesOut, uint64(n))
+	switch {
+	case n == len(bytes):
+		sh.dropRest(l)
+		m.sent = sh.tick
+		return n, true
+	case errno != syscall.EAGAIN:
+		sh.leave(m, SendFailed)
+		return n, false
+	}
+	if l.rest.own != nil {
+		l.rest.own = l.rest.own[n:]
+		sh.stats.lagBytes.Add(int64(-n))
+	} else {
+		l.rest.sent += n
+	}
+	sh.block(m)
+	return n, false
+}
+
+// remake makes the rest of m's chunk again, in scratch bytes; nil when the ring
+// no longer has it.
+func (sh *shard) remake(m *subscriber) []byte {
+	r := &m.lag.rest
+	var found []topic.Found
+	var lost bool
+	if a := m.audience; a.wild == nil {
+		found, _, lost = sh.seq.Gather(sh.found[:0], a.topics, r.after, r.first, r.end, 1<<62)
+	} else {
+		found, _, lost = sh.seq.Walk(sh.found[:0], func(number uint64) bool { return sh.wants(a, number) }, r.after, r.first, r.end, 1<<62)
+	}
+	sh.found = found
+	sh.shared.audience = nil
+	buf, _ := sh.begin(m.audience, nil)
+	for i := range found {
+		buf = append(buf, sh.frame(found[i].Entry, m.audience.form)...)
+	}
+	bytes := seal(buf, 0, m.audience.is(http10))
+	sh.scratch = buf
+	if lost || len(bytes) != r.size {
+		return nil
+	}
+	return bytes[r.sent:]
+}
+
+// hold keeps bytes as l's rest.
+func (sh *shard) hold(l *lag, bytes []byte) {
+	l.rest = rest{own: append([]byte(nil), bytes...)}
+	sh.stats.lagBytes.Add(int64(len(bytes)))
+}
+
+func (sh *shard) dropRest(l *lag) {
+	sh.stats.lagBytes.Add(int64(-len(l.rest.own)))
+	l.rest = rest{}
+}
+
+// guard keeps promises to the laggards before the tail breaks them: rests that
+// the tail comes near to are copied out, and where all rests together are over
+// the limit the one furthest behind is cut; it may resume.
+//
+// Looking at all laggards costs something, so that it happens only once for
+// every eighth of the ring that is read; a rest is copied out when a quarter
+// of the ring has been read since. Publishers let no shard be further behind than
+// another quarter.
+func (sh *shard) guard() {
+	if step := ring.Position(sh.ringSize); sh.read >= sh.guarded+step/8 {
+		sh.guarded = sh.read
+		for i := len(sh.laggards) - 1; i >= 0; i-- {
+			m := sh.laggards[i]
+			if r := &m.lag.rest; r.size > 0 && r.first+step/4 < sh.read {
+				if bytes := sh.remake(m); bytes != nil {
+					sh.hold(m.lag, bytes)
+				} else {
+					sh.leave(m, LagMemory)
+				}
+			}
+		}
+	}
+	for sh.stats.lagBytes.Load() > sh.lagMemory {
+		var last *subscriber
+		for _, m := range sh.laggards {
+			if len(m.lag.rest.own) > 0 && (last == nil || sh.behind(m) > sh.behind(last)) {
+				last = m
+			}
+		}
+		if last == nil {
+			return
+		}
+		sh.leave(last, LagMemory)
+	}
+}
+
+// lapAll makes every live member lag from where it has been served to: the
+// ring's tail has passed what came next. What each of them lost is told to it by
+// its own gap.
+func (sh *shard) lapAll() {
+	for _, a := range sh.audiences {
+		from, told := sh.position(a), sh.servedID(a)
+		if a.pace != nil && a.pace.stirred {
+			sh.unschedule(a)
+			a.pace.calm()
+		}
+		sh.lap(a, from, told)
+	}
+}
+
+// lap makes a's live members, which have been served up to from and told, lag.
+func (sh *shard) lap(a *audience, from ring.Position, told uint64) {
+	for _, m := range a.members {
+		if m.state == live {
+			m.told = max(m.told, a.lastID, told)
+			l := sh.newLag(m)
+			l.cursor, l.reason = from, GapLag
+			sh.wake(m)
+		}
+	}
+	sh.unpark(a)
+}
+
+// furthestBehind describes the n laggards that are furthest behind.
+func (sh *shard) furthestBehind(n int) []StreamInfo {
+	all := make([]*subscriber, len(sh.laggards))
+	copy(all, sh.laggards)
+	slices.SortFunc(all, func(a, b *subscriber) int { return cmp.Compare(sh.behind(b), sh.behind(a)) })
+	infos := make([]StreamInfo, 0, min(n, len(all)))
+	for _, m := range all[:min(n, len(all))] {
+		infos = append(infos, StreamInfo{
+			Address: sh.sys.peer(m.fd), Topics: m.audience.names(),
+			Lag: sh.behind(m), Bytes: uint64(len(m.lag.rest.own)),
+		})
+	}
+	return infos
+}

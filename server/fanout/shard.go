@@ -1,0 +1,190 @@
+package fanout
+
+// A shard: its state and its thread.
+
+import (
+	"runtime"
+	"time"
+
+	"penstock/ring"
+	"penstock/server/topic"
+)
+
+// A shard owns subscribers, alone: none of its state is shared but what stands
+// first here. It is stepped by pass (pass.go), by run on its own locked thread or by hand
+// in a test, and takes time from nowhere but its system.
+type shard struct {
+	// Safe from any goroutine.
+	inbox    inbox
+	stats    counters
+	follower *topic.Follower
+	drained  chan struct{} // closed when the last stream has ended after a drain
+	stopped  chan struct{} // closed when the thread has ended
+
+	// Set once.
+	sys                system
+	seq                *topic.Sequencer
+	ring               *ring.Ring
+	ringSize           int
+	heartbeat          time.Duration
+	flushInterval      time.Duration
+	flushMaxBytes      int
+	lagMemory          int64
+	retryMin, retryMax time.Duration
+	version            string
+	gone               func()
+	ticksRound         uint32 // ticks in a heartbeat time
+	owner              owner  // race build: the only thread that may touch what follows
+
+	// The shard's thread only, from here on.
+	clock     time.Time     // when the pass began
+	read      ring.Position // everything before it has been read
+	readID    uint64        // of the last entry read
+	audiences map[string]*audience
+	index     map[uint64]*interest // from a topic's number to who wants it
+	paced     []*audience          // a heap: something is due to them at their own time
+	due       []*audience          // have a batch in this pass
+	full      []*audience          // have a full one now
+	ended     []*audience          // have read the end of a topic in this pass
+
+	patterns topic.Trie[*audience]
+	wilds    int         // audiences with patterns
+	round    uint32      // of judging topics by them; 0: there are none
+	rounds   uint32      // the newest round ever
+	mark     uint64      // of the newest judgement
+	judged   []*interest // topics that were
+	swept    int         // of them, in this round of sweeping
+
+	slots     []*subscriber
+	freeSlots []uint32
+	leftSlots []uint32 // free after this pass: an event in hand may still name them
+
+	laggards []*subscriber
+	ready    []*subscriber // laggards that can go on, in their order
+	turn     int           // whose turn it is of ready, in a pass
+	shared   shared
+	guarded  ring.Position // the read position when guard looked last
+
+	lingering []lingerer
+	draining  drain
+	stop      bool
+
+	tick     uint32
+	nextTick time.Time
+	beats    [2][2]beats // by kind of heartbeat (comment, event), and by whether it says an id
+
+	pace float64 // bytes of the ring read in a second, as the last passes measured it
+
+	// Scratch, kept from pass to pass.
+	events     []event
+	joiners    []joiner
+	commands   []command
+	found      []topic.Found
+	scratch    []byte
+	key        []byte
+	formed     [3]formed // by encode.Form
+	spare      []*batch
+	spareBytes int
+	spareLags  []*lag
+	dateText   []byte
+	dateSecond int64
+}
+
+// newShard makes a shard that nobody steps yet.
+func newShard(o *Options, sys system) *shard {
+	sh := &shard{
+		drained: make(chan struct{}), stopped: make(chan struct{}),
+		sys: sys, seq: o.Sequencer, ring: o.Sequencer.Ring(), ringSize: o.Sequencer.Ring().Size(),
+		heartbeat: o.Heartbeat, flushInterval: o.FlushInterval, flushMaxBytes: o.FlushMaxBytes,
+		lagMemory: o.LagMemory / int64(o.Shards), retryMin: o.RetryMin, retryMax: o.RetryMax,
+		version: o.Version, gone: o.Gone, ticksRound: ticksOf(o.Heartbeat),
+		audiences: make(map[string]*audience), index: make(map[uint64]*interest),
+	}
+	sh.stats.passSeconds = newHistogram(secondsBounds)
+	sh.stats.publishToSend = newHistogram(secondsBounds)
+	sh.stats.batchBytes = newHistogram(bytesBounds)
+	sh.follower = o.Sequencer.Follow(sys.ring)
+	sh.read, sh.readID = sh.ring.Head(), o.Sequencer.NewestID()
+	sh.clock = sys.now()
+	sh.nextTick = sh.clock
+	sh.tick = sh.ticksRound // so that nothing is older than the clock
+	return sh
+}
+
+// run is the shard's thread: pass, rest, pass, and sleep when a pass found
+// nothing. It ends on commandStop.
+func (sh *shard) run() {
+	runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+	sh.take()
+	defer close(sh.stopped)
+	defer sh.sys.release()
+	for !sh.stop {
+		began := sh.sys.now()
+		if sh.pass(began) {
+			sh.rest(began)
+		} else {
+			sh.sleep()
+		}
+	}
+}
+
+// rest waits until the next pass is due: at this one's start and min(4 times
+// its duration, the flush interval), at once if that is past. What happens
+// meanwhile is kept for the pass. Publishers ring no bell: the shard is awake.
+//
+// So a lone event after quiet waits for nothing, a small audience next to
+// nothing, and a sweep over thousands at most the interval, while what is published
+// meanwhile goes out with one send for many events.
+func (sh *shard) rest(began time.Time) {
+	now := sh.sys.now()
+	until := began.Add(min(4*now.Sub(began), sh.flushInterval))
+	if !now.Before(until) {
+		sh.events = sh.sys.wait(sh.events, 0)
+		return
+	}
+	for now.Before(until) && len(sh.events) < maxEvents {
+		sh.events = sh.sys.wait(sh.events, until.Sub(now))
+		now = sh.sys.now()
+	}
+}
+
+// maxEvents is how many events a pass takes on: the kernel keeps the others.
+const maxEvents = 4096
+
+// sleep waits for an event, a bell or the next tick.
+//
+// The order loses no wake-up. A publisher stores the head, then loads the
+// shard's state; we store "asleep", then load the head (Sleep). Whoever puts something into the
+// inbox stores it, then loads the state; we look into the inbox after Sleep.
+func (sh *shard) sleep() {
+	if !sh.follower.Sleep(sh.read) {
+		return
+	}
+	if sh.inbox.empty() {
+		sh.events = sh.sys.wait(sh.events, sh.untilTimer())
+	}
+	sh.follower.Wake()
+}
+
+// untilTimer is how long the shard may sleep.
+func (sh *shard) untilTimer() time.Duration {
+	switch {
+	case !sh.draining.from.IsZero():
+		return time.Millisecond
+	case sh.stats.streams.Load() == 0:
+		return time.Minute
+	}
+	next := sh.nextTick
+	if len(sh.paced) > 0 && sh.paced[0].pace.due.Before(next) {
+		next = sh.paced[0].pace.due
+	}
+	return max(next.Sub(sh.sys.now()), time.Microsecond)
+}
+
+// wakeUp makes sure that the shard sees what was put into its inbox. Any
+// goroutine.
+func (sh *shard) wakeUp() {
+	if sh.follower.Asleep() {
+		sh.sys.ring()
+	}
+}

@@ -1,0 +1,259 @@
+package fanout
+
+// Slices: what a lagging subscriber gets in one send, and how far back a joiner
+// goes.
+//
+// Everything here runs on the shard's thread, after the pass has read and flushed.
+
+import (
+	"strconv"
+
+	"penstock/encode"
+	"penstock/ring"
+	"penstock/server/topic"
+)
+
+// A slice is what a lagging subscriber gets in one send.
+type slice struct {
+	bytes  []byte        // valid until the next slice is made; none: nothing is to be sent
+	next   ring.Position // where the cursor goes on after it
+	place  int32         // where a snapshot goes on after it
+	told   uint64        // the newest id in it
+	events int
+	gap    bool // it says that something was lost
+	again  bool // its bytes can be made again from the ring
+}
+
+// shared is the slice made last, for those of the same audience with the same
+// cursor: many who were stalled by one batch share it. It is valid as long as
+// the scratch bytes are, within one pass.
+type shared struct {
+	slice    slice
+	audience *audience
+	cursor   ring.Position
+	after    uint64 // made for somebody who was told this
+	firstID  uint64 // its first event
+}
+
+// nextSlice lays out what m gets next: its response header and first block if
+// those are due, a gap if something was lost, and the frames after its cursor.
+//
+// A gap and the first frame after it go out together, so that there never are two gaps
+// without an event between them, however fast the ring moves on.
+func (sh *shard) nextSlice(m *subscriber) slice {
+	a, l := m.audience, m.lag
+	plain := l.opening == nil && !l.past.due()
+	if c := &sh.shared; plain && c.audience == a && c.cursor == l.cursor && c.after <= m.told && m.told < c.firstID {
+		return c.slice
+	}
+	sh.shared.audience = nil
+	s, found := sh.look(m)
+
+	buf, head := sh.begin(a, l.opening)
+	if l.opening != nil {
+		s.told = sh.startID(m, found)
+		buf = sh.appendOpening(buf, l.opening, s.told)
+	}
+	if s.gap {
+		s.told = max(m.told, sh.servedID(a))
+		if len(found) > 0 {
+			s.told = max(m.told, found[0].Entry.ID()-1)
+		}
+		buf = sh.appendGap(buf, m, s.told)
+	}
+	s.again = plain && !s.gap && !l.skims(a)
+	if l.past.snapping(l.cursor) {
+		for i := range found {
+			buf = encode.AppendWithoutID(buf, sh.frame(found[i].Entry, a.form))
+		}
+	} else {
+		for i := range found {
+			buf = append(buf, sh.frame(found[i].Entry, a.form)...)
+			s.again = s.again && found[i].Position != ring.None
+		}
+		if len(found) > 0 {
+			s.told = found[len(found)-1].Entry.ID()
+		}
+	}
+	s.events = len(found)
+	sh.scratch = buf
+	if head == 0 && len(buf) == encode.ChunkHead {
+		return s // nothing to send
+	}
+	s.bytes = seal(buf, head, a.is(http10))
+	if s.again {
+		sh.shared = shared{slice: s, audience: a, cursor: l.cursor, after: m.told, firstID: found[0].Entry.ID()}
+	}
+	return s
+}
+
+// begin begins a slice: the response header where it is due, and room for a
+// chunk's head. head is the header's length.
+func (sh *shard) begin(a *audience, opening *Subscription) (buf []byte, head int) {
+	buf = sh.scratch[:0]
+	if opening != nil {
+		buf = appendHeader(buf, opening, sh.date())
+		head = len(buf)
+	}
+	var room [encode.ChunkHead]byte
+	return append(buf, room[:]...), head
+}
+
+// look finds the entries of m's next slice, and whether something was lost before
+// them.
+func (sh *shard) look(m *subscriber) (s slice, found []topic.Found) {
+	a, l := m.audience, m.lag
+	p := &l.past
+	limit := sh.position(a)
+	s.place, s.told = p.next, m.told
+	switch {
+	case p.snapping(l.cursor):
+		found, s.place = sh.snapshot(a, p)
+		s.next = l.cursor
+	case l.skims(a) && !p.rewind:
+		found, s.gap = sh.newest(m, limit)
+		s.next = max(l.cursor, limit)
+		if n := prefix(found, sliceBytes); n < len(found) {
+			found, s.next = found[:n], l.cursor
+		} else {
+			l.skim = false
+		}
+	default:
+		if p.rewind {
+			limit = min(limit, p.until)
+		}
+		limit = max(limit, l.cursor)
+		if a.wild != nil {
+			found, s.next, s.gap = sh.lookWild(m, limit)
+		} else {
+			found, s.next, s.gap = sh.seq.GatherAbove(sh.found[:0], a.topics, p.floors, m.told, l.cursor, limit, sliceBytes)
+			sh.found = found
+		}
+		if p.rewind && l.opening != nil {
+			s.gap = false // it asked for what is there
+		}
+	}
+	if s.gap && m.onLag == OnLagLatest && l.reason == GapLag && !l.skim {
+		l.skim = true
+		s, found = sh.look(m)
+		s.gap = true
+	}
+	return s, found
+}
+
+// skims tells whether only the newest event of each topic is of interest.
+func (l *lag) skims(a *audience) bool { return l.skim || a.pace != nil && a.pace.latest }
+
+// newest finds the newest entry before a position of each of m's topics that has one newer
+// than what m was told. lost tells whether one will never be known: it is out of reach
+// and nothing newer has come, or, for a resume, it may have been here before what is
+// known of the topic begins.
+func (sh *shard) newest(m *subscriber, limit ring.Position) (found []topic.Found, lost bool) {
+	l, topics := m.lag, m.audience.topics
+	if m.audience.wild != nil && l.cursor == 0 {
+		// A topic may have been quiet since the audience came.
+		topics = sh.seq.Table().Matching(m.audience.wild.patterns, m.told)
+		lost = l.opening != nil && m.told < sh.seq.Table().NewestForgotten()
+	}
+	found = sh.found[:0]
+	for _, t := range topics {
+		f, ok, gone := sh.seq.Latest(t, limit)
+		if ok && f.Entry.ID() > m.told {
+			found = append(found, f)
+		}
+		id, _, _ := t.Newest()
+		lost = lost || gone && id > m.told || l.opening != nil && m.told < t.Since()
+	}
+	sh.found = found
+	sortFound(found)
+	return found, lost
+}
+
+// snapshot finds the newest entries, as they were where the subscriber joined, of
+// the topics that nothing newer has been sent of: a slice of them from a place on. For an
+// audience with patterns the places are parts of the table.
+func (sh *shard) snapshot(a *audience, p *past) (found []topic.Found, place int32) {
+	found = sh.found[:0]
+	place = p.next
+	topics := a.topics
+	for size := 0; int(place) < p.places(a) && size < sliceBytes; place++ {
+		topics = topics[:0:0]
+		if a.wild != nil {
+			topics = sh.seq.Table().MatchingIn(topics, int(place), a.wild.patterns, 0)
+		} else {
+			topics = a.topics[place : place+1]
+		}
+		for _, t := range topics {
+			if f, ok, _ := sh.seq.Latest(t, p.until); ok && f.Entry.ID() <= p.after {
+				found = append(found, f)
+				size += len(f.Entry.Frame())
+			}
+		}
+	}
+	sh.found = found
+	return found, place
+}
+
+// places is how many places a snapshot of a has.
+func (p *past) places(a *audience) int {
+	if a.wild != nil {
+		return topic.Parts
+	}
+	return len(a.topics)
+}
+
+// due tells whether something of the past is still to be served.
+func (p *past) due() bool { return p.rewind || p.snapshot }
+
+// snapping tells whether a snapshot's turn has come.
+func (p *past) snapping(cursor ring.Position) bool { return p.snapshot && cursor >= p.until }
+
+// passed forgets what of the past has been served.
+func (p *past) passed(cursor ring.Position, place int32, a *audience) {
+	p.next = place
+	if cursor >= p.until {
+		p.rewind, p.floors = false, nil
+	}
+	if p.snapshot && int(place) >= p.places(a) {
+		p.snapshot = false
+	}
+}
+
+// appendGap says that events after what m was told and before the ring's tail
+// are gone. stands is the gap's own id.
+func (sh *shard) appendGap(buf []byte, m *subscriber, stands uint64) []byte {
+	g := encode.Gap{After: strconv.FormatUint(m.told, 10), Before: sh.seq.BeforeID(), Reason: gapName(m.lag.reason)}
+	for _, t := range m.topics() {
+		if sh.seq.Lost(t, m.told) {
+			g.Topics = append(g.Topics, t.Name())
+		}
+	}
+	w := m.audience.wild
+	if len(g.Topics) == 0 || len(g.Topics) > MaxGapTopics || w != nil && m.told < sh.seq.Table().NewestForgotten() {
+		g.Topics = m.audience.names()
+	}
+	return encode.AppendGap(buf, &g, stands)
+}
+
+// topics are those that m may have lost something of.
+func (m *subscriber) topics() []*topic.Topic {
+	if m.lag.fell {
+		return m.lag.topics
+	}
+	return m.audience.topics
+}
+
+// names are the topics and patterns that a's members asked for.
+func (a *audience) names() []string {
+	var names []string
+	if a.wild != nil {
+		for _, p := range a.wild.patterns {
+			names = append(names, p.String())
+		}
+		return names
+	}
+	for _, t := range a.topics {
+		names = append(names, t.Name())
+	}
+	return names
+}

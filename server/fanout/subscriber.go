@@ -1,0 +1,100 @@
+package fanout
+
+// A subscriber: a socket, its audience, and while it lags a cursor of its own.
+//
+//	inbox ──> lagging ──────────────> live ──────────> gone
+//	           │  ^   caught up        │   hung up       ^
+//	           │  └────────────────────┘                 │
+//	           │      its socket is full                 │
+//	           └──────────> ending ──────────────────────┘
+//	             the server ends it at a frame's border
+//
+// Owned by its shard, touched on the shard's thread only. It holds no closure,
+// no buffer and nothing of the request that made it.
+
+import (
+	"unsafe"
+
+	"penstock/ring"
+	"penstock/server/topic"
+)
+
+type subscriberState uint8
+
+const (
+	lagging subscriberState = iota // has a lag: a cursor of its own; every stream begins so
+	live                           // has been sent every byte that its audience has
+	ending                         // has been sent its last byte; waits for the other end's
+	gone                           // its socket is closed
+)
+
+// A subscriber is a place in an audience, and a socket.
+type subscriber struct {
+	audience *audience
+	lag      *lag   // what only a lagging subscriber needs; nil for a live one
+	told     uint64 // the newest id told to it alone: at its start, while it lagged, by a heartbeat
+	fd       int32
+	slot     uint32 // its place in shard.slots, and its name in the epoll set
+	at       int32  // its place in audience.members
+	sent     uint32 // the tick of what was last sent to it alone
+	state    subscriberState
+	armed    bool  // its epoll entry tells writability too: since it first lagged
+	onLag    OnLag // what it gets when it falls off the ring
+}
+
+const _ = uint(48 - unsafe.Sizeof(subscriber{})) // budget: an idle stream's own part of the heap
+
+// A lag is what a subscriber needs while it is not with its audience.
+type lag struct {
+	cursor  ring.Position // the first entry of the ring that it has not been sent
+	rest    rest          // of a chunk that its socket did not take whole
+	opening *Subscription // its header and first block are due; nil once they are sent
+	past    past          // what it gets before it is caught up as anybody
+	reason  GapReason     // what a gap found now is due to
+	at      int32         // its place in shard.laggards
+
+	// Of an audience with patterns, while something that it was not told has left the ring:
+	topics    []*topic.Topic // those that match and have something newer
+	fellUntil ring.Position  // they are all that matter before it
+	fell      bool
+
+	blocked bool // waits for writability
+	queued  bool // waits in shard.ready
+	parked  bool // ahead of its audience: waits for the audience's flush
+	skim    bool // only the newest event of each topic, until it is caught up
+	ending  bool // is to end once the rest is sent
+}
+
+// A past is what a joiner asked for of the time before it came: the zero value
+// is nothing, or nothing more.
+type past struct {
+	until    ring.Position // where it joined: rewind and snapshot look at nothing newer
+	floors   []uint64      // rewind by count: for each topic the id after which it begins
+	after    uint64        // snapshot: topics with something newer have been served
+	rewind   bool          // what is out of reach before until is no loss
+	snapshot bool          // due once the cursor is at until
+	next     int32         // snapshot: the topic whose turn it is, by its place in the audience
+}
+
+// A rest is what is left of a chunk: as a place in the ring where its bytes can
+// be made again, else as the bytes themselves. The zero value is no rest.
+type rest struct {
+	own        []byte        // the bytes; nil where they can be made again
+	first, end ring.Position // the chunk is the audience's entries in [first, end) ...
+	after      uint64        // ... with a greater id than this
+	size, sent int           // of the chunk as it was sent, framing included
+}
+
+func (r *rest) due() bool { return r.size > 0 || len(r.own) > 0 }
+
+// behind is how far, in bytes of the ring, m is behind what its shard has read.
+func (sh *shard) behind(m *subscriber) uint64 {
+	if m.lag == nil {
+		return 0
+	}
+	at := m.lag.cursor
+	if r := &m.lag.rest; r.size > 0 && r.first < at {
+		at = r.first
+	}
+	return uint64(sh.read - min(at, sh.read))
+}

@@ -1,0 +1,104 @@
+package server
+
+// What a server says of itself at start: addresses, limits found, bounds. Any goroutine.
+
+import (
+	"fmt"
+	"net"
+	"runtime"
+	"strings"
+
+	"penstock/server/tuning"
+)
+
+// A Fact is a line of the block that a server prints at start.
+type Fact struct{ Name, Value string }
+
+// Facts returns what somebody who has just started the server wants to know.
+func (s *Server) Facts() []Fact {
+	c := &s.config
+	base := baseURL(s.Addr())
+	facts := []Fact{
+		{"streams", base + "/events/{topic}"},
+		{"publish", base + "/publish/{topic}  (" + s.whoPublishes() + ")"},
+	}
+	add := func(name, format string, args ...any) {
+		facts = append(facts, Fact{name, fmt.Sprintf(format, args...)})
+	}
+	switch {
+	case s.admin != nil:
+		add("look", "%s/  (page, /topics, /streams, /stats, /metrics)", baseURL(s.admin.Addr()))
+	case IsLoopback(c.Listen):
+		add("look", "%s/  (page, /topics, /streams, /stats, /metrics)", base)
+	default:
+		add("look", "nowhere (--admin-listen none)")
+	}
+	if c.Debug != "" {
+		add("debug", "http://%s/debug/pprof/  /debug/shards", s.debugAddr)
+	}
+	if c.Demo {
+		add("demo", "demo.quakes.{region}, demo.stocks.{symbol}: curl -N %s/events/demo.stocks.ACME", base)
+	}
+	add("holds", "up to %d connections, %s", s.maxConnections(), s.whatBounds())
+	add("memory", "at most %dMiB (ring %s, kept events %s, lag %s), some hundred bytes for each stream, bodies in hand",
+		s.memoryBound()>>20, c.RingSize, c.KeepSize, c.LagMemory)
+	add("shards", "%d (cores: %d)", s.shardCount(), runtime.GOMAXPROCS(0))
+	return facts
+}
+
+// whoPublishes says it in words.
+func (s *Server) whoPublishes() string {
+	switch c := &s.config; {
+	case c.InsecurePublish:
+		return "anybody: --insecure-publish"
+	case c.PublishTokenFile != "":
+		return "with a token of " + c.PublishTokenFile
+	case IsLoopback(c.Listen):
+		return "from this machine, without a token"
+	}
+	return "nobody: give --publish-token-file"
+}
+
+// maxConnections is --max-connections, or what descriptors allow where that is less or it is not
+// given.
+func (s *Server) maxConnections() int {
+	if n := s.config.MaxConnections; n > 0 {
+		return min(n, s.files.Connections())
+	}
+	return s.files.Connections()
+}
+
+// whatBounds says why maxConnections is not more.
+func (s *Server) whatBounds() string {
+	if n := s.config.MaxConnections; n > 0 && n <= s.files.Connections() {
+		return "as --max-connections says"
+	} else if n > 0 {
+		return fmt.Sprintf("not --max-connections %d: the limit is %d descriptors (ulimit -n), less %d for the server itself", n, s.files.Soft, tuning.FilesReserve)
+	}
+	return fmt.Sprintf("as the limit of %d descriptors allows (ulimit -n)", s.files.Soft)
+}
+
+// shardCount is --shards, or half the cores.
+func (s *Server) shardCount() int {
+	if n := s.config.Shards; n > 0 {
+		return n
+	}
+	return max(1, runtime.GOMAXPROCS(0)/2)
+}
+
+// memoryBound is what the process may have resident with everything full that has a bound of its
+// own: the ring, with the garbage beside it (memory.go) and the program itself, and what is held
+// for quiet topics and slow subscribers.
+func (s *Server) memoryBound() int64 {
+	c := &s.config
+	return int64(c.RingSize)*13/10 + 50<<20 + int64(c.KeepSize) + int64(c.LagMemory)
+}
+
+// baseURL is how this machine reaches a listening address.
+func baseURL(a net.Addr) string {
+	address := a.String()
+	if host, port, err := net.SplitHostPort(address); err == nil && net.ParseIP(strings.Trim(host, "[]")).IsUnspecified() {
+		address = net.JoinHostPort("localhost", port)
+	}
+	return "http://" + address
+}

@@ -1,0 +1,277 @@
+package server
+
+// The wiring: New makes every part and connects them, Run waits and drains. Read New as the
+// picture in doc.go.
+//
+// New, Run and Close are the program's to call, one after the other; the rest may be called from
+// any goroutine.
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"penstock/server/accept"
+	"penstock/server/api"
+	"penstock/server/auth"
+	"penstock/server/demo"
+	"penstock/server/fanout"
+	"penstock/server/topic"
+	"penstock/server/tuning"
+)
+
+// A Server is a whole Penstock: it listens from New on and until Close.
+type Server struct {
+	config Config
+	log    *slog.Logger
+	files  tuning.Files // what the process may open, when New was called
+
+	sequencer *topic.Sequencer
+	shards    *fanout.Shards
+	api       *api.API
+	main      atomic.Pointer[accept.Acceptor]
+	admin     *accept.Acceptor // nil without an admin address
+	debug     *http.Server     // nil without a debug door
+	debugAddr net.Addr
+
+	background sync.WaitGroup     // the figures, the demo, the debug door
+	stop       context.CancelFunc // ends the first two
+	drainOnce  sync.Once
+	closeOnce  sync.Once
+}
+
+// drainGrace is how long Drain waits beyond --drain-time for streams that do not end.
+const drainGrace = 10 * time.Second
+
+// New makes a server and opens its addresses: when it returns, connections are taken. The error is
+// that of Config.Check, or names the address that can't be listened on, with its flag. log may be
+// nil for slog.Default. Whoever gets a server calls Run or Close.
+func New(c Config, log *slog.Logger) (*Server, error) {
+	if err := c.Check(); err != nil {
+		return nil, err
+	}
+	if log == nil {
+		log = slog.Default()
+	}
+	s := &Server{config: c, log: log}
+	if err := s.open(); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// open makes the parts from the ring outwards; the listeners come last.
+func (s *Server) open() (err error) {
+	c := &s.config
+	if s.files, err = tuning.RaiseFiles(); err != nil {
+		s.log.Warn("fewer descriptors than there could be", "error", err)
+	}
+
+	// The ring and its order.
+	s.sequencer, err = topic.New(topic.Options{
+		RingSize:     int(c.RingSize),
+		MaxEventSize: int(c.MaxEventSize),
+		MaxTopics:    c.MaxTopics,
+		Keep:         c.Keep,
+		KeepSize:     int64(c.KeepSize),
+		Shed:         c.Overload == "shed",
+		PublishWait:  c.PublishWait,
+		MaxWaiting:   c.MaxRequests / 2,
+	})
+	if err != nil {
+		return err
+	}
+
+	// The shards, which follow the ring.
+	s.shards, err = fanout.New(fanout.Options{
+		Shards:        s.shardCount(),
+		Sequencer:     s.sequencer,
+		Heartbeat:     c.Heartbeat,
+		FlushInterval: c.FlushInterval,
+		FlushMaxBytes: int(c.FlushMaxBytes),
+		LagMemory:     int64(c.LagMemory),
+		RetryMin:      c.RetryMin,
+		RetryMax:      c.RetryMax,
+		Version:       Version(),
+	})
+	if err != nil {
+		return fmt.Errorf("start the shards: %w", err)
+	}
+
+	// What requests may do, and what they get.
+	policy, err := auth.New(c.policy())
+	if err != nil {
+		return err
+	}
+	s.api, err = api.New(api.Options{
+		Sequencer:              s.sequencer,
+		Shards:                 s.shards,
+		Policy:                 policy,
+		Origins:                c.CORSOrigin,
+		Loopback:               IsLoopback(c.Listen),
+		MaxTopicsPerSubscriber: c.MaxTopicsPerSubscriber,
+		MaxEventSize:           int(c.MaxEventSize),
+		MaxBatchSize:           int(c.MaxBatchSize),
+		RetryMin:               c.RetryMin,
+		RetryMax:               c.RetryMax,
+		Version:                Version(),
+		Accepted:               s.accepted,
+	})
+	if err != nil {
+		return err
+	}
+
+	// What publishes by itself: the figures for the page, the demo.
+	ctx, stop := context.WithCancel(context.Background())
+	s.stop = stop
+	s.background.Go(func() { s.api.Run(ctx) })
+	if c.Demo {
+		if err := s.startDemo(ctx); err != nil {
+			return err
+		}
+	}
+
+	// The doors.
+	if c.Debug != "" {
+		if err := s.openDebug(); err != nil {
+			return err
+		}
+	}
+	if address := c.adminAddress(); address != "" {
+		if s.admin, err = s.listen("admin-listen", address, s.api.Admin(), nil); err != nil {
+			return err
+		}
+	}
+	main, err := s.listen("listen", c.Listen, s.api, s.shards)
+	s.main.Store(main)
+	return err
+}
+
+// listen opens one address. Where there are no shards its handler never begins a stream.
+func (s *Server) listen(name, address string, handler accept.Handler, shards accept.Joiner) (*accept.Acceptor, error) {
+	c := &s.config
+	a, err := accept.Listen(accept.Options{
+		Listen:           address,
+		Handler:          handler,
+		Shards:           shards,
+		Backlog:          c.Backlog,
+		MaxConnections:   s.maxConnections(),
+		MaxRequests:      c.MaxRequests,
+		MaxBodySize:      int(c.MaxBatchSize),
+		HandshakeTimeout: c.HandshakeTimeout,
+		UserTimeout:      c.UserTimeout,
+		Log:              s.log,
+	})
+	if err != nil {
+		return nil, listenError(name, err)
+	}
+	return a, nil
+}
+
+// listenError says which setting to look at.
+func listenError(name string, err error) error { return fmt.Errorf("--%s: %w", name, err) }
+
+// accepted are the counters of the main address, for the api, which may ask before it listens.
+func (s *Server) accepted() accept.Stats {
+	if a := s.main.Load(); a != nil {
+		return a.Stats()
+	}
+	return accept.Stats{}
+}
+
+// startDemo publishes the demo feeds until ctx ends.
+func (s *Server) startDemo(ctx context.Context) error {
+	feeds, err := demo.New(demo.Options{Publisher: s.sequencer})
+	if err != nil {
+		return err
+	}
+	s.background.Go(func() {
+		if err := feeds.Run(ctx); err != nil {
+			s.log.Error("the demo has ended", "error", err)
+		}
+	})
+	return nil
+}
+
+// Addr is the main address, with its port.
+func (s *Server) Addr() net.Addr { return s.main.Load().Addr() }
+
+// AdminAddr is the admin address, nil where there is none.
+func (s *Server) AdminAddr() net.Addr {
+	if s.admin == nil {
+		return nil
+	}
+	return s.admin.Addr()
+}
+
+// DebugAddr is the address of the debug door, nil where there is none.
+func (s *Server) DebugAddr() net.Addr { return s.debugAddr }
+
+// Laggards describes the n streams that are furthest behind. Any goroutine.
+func (s *Server) Laggards(n int) []fanout.StreamInfo { return s.shards.Laggards(n) }
+
+// BeforeID returns the id at the ring's tail; one more than the newest where the ring is empty.
+// What is older is gone. Any goroutine.
+func (s *Server) BeforeID() uint64 { return s.sequencer.BeforeID() }
+
+// Run serves until ctx ends, then drains and closes. It returns nil.
+func (s *Server) Run(ctx context.Context) error {
+	<-ctx.Done()
+	s.Drain()
+	s.Close()
+	return nil
+}
+
+// Drain ends what there is, in the order that loses nothing: from now on the server is not ready
+// and takes no new streams; publishing ends, what was begun is finished; then the streams are ended
+// at a frame's border, spread over --drain-time. The addresses stay open, so that whoever asks is
+// told to come back. It returns when the last stream has ended. Any goroutine; the second call
+// waits for the first.
+func (s *Server) Drain() { s.drain(s.config.DrainTime) }
+
+func (s *Server) drain(spread time.Duration) {
+	s.drainOnce.Do(func() {
+		began := time.Now()
+		streams := s.shards.Streams()
+		s.log.Info("draining", "streams", streams, "over", spread.String())
+		s.api.Drain()
+		s.stop()
+		s.sequencer.Drain()
+		done := make(chan struct{})
+		timer := time.AfterFunc(spread+drainGrace, func() { close(done) })
+		s.shards.Drain(spread, done)
+		if !timer.Stop() {
+			s.log.Warn("some streams did not end and are cut", "streams", s.shards.Streams())
+		}
+		s.log.Info("drained", "after", time.Since(began).Round(time.Millisecond).String())
+	})
+}
+
+// Close closes every address and ends every thread and goroutine. Streams that are still live are
+// ended first, all at once. Any goroutine; the second call waits for the first.
+func (s *Server) Close() {
+	s.closeOnce.Do(func() {
+		if s.api != nil {
+			s.drain(0)
+		}
+		for _, a := range []*accept.Acceptor{s.main.Load(), s.admin} {
+			if a != nil {
+				a.Drain()
+				a.Close()
+			}
+		}
+		if s.debug != nil {
+			_ = s.debug.Close()
+		}
+		if s.shards != nil {
+			s.shards.Close()
+		}
+		s.background.Wait()
+	})
+}

@@ -1,0 +1,430 @@
+package topic
+
+// The sequencer: one increasing sequence of ids over all topics.
+//
+// Everything exported may be called from any goroutine; what ends in Locked runs with the
+// sequencer's lock, and the ring's Room, Drop and Append are called from there alone.
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"penstock/encode"
+	"penstock/ring"
+)
+
+// What a publisher must tell apart. With each of them nothing was published.
+var (
+	ErrDraining      = errors.New("the server drains: nothing more is published here")
+	ErrOverload      = errors.New("publishers outrun the subscribers: nothing was published, try again later")
+	ErrTooManyTopics = errors.New("too many topics, and each has subscribers, has events in the ring or has ended lately: none can be forgotten for a new one")
+	ErrOwnTopic      = errors.New("topics whose first token starts with $ are the server's own: nobody else publishes there")
+)
+
+// A FrameTooLargeError says that an event is larger than a frame may be.
+type FrameTooLargeError struct {
+	Size int // of the frame in bytes, with the longest id line there is
+	Max  int
+}
+
+// Error names both sizes.
+func (e *FrameTooLargeError) Error() string {
+	return fmt.Sprintf("the event takes a frame of %d bytes; at most %d", e.Size, e.Max)
+}
+
+// A Publication is an event and where it goes. The sequencer keeps neither name nor data
+// when it returns.
+type Publication struct {
+	Topic string
+	Event encode.Event
+	Close bool // the topic ends with it; an event without type, retry and data then is none: the end comes alone
+}
+
+// Options of a sequencer.
+type Options struct {
+	RingSize     int   // bytes, see ring.New
+	MaxEventSize int   // bytes of the greatest frame, at most a quarter of the ring
+	MaxTopics    int   // published topics at the most; 0: 1,000,000
+	Keep         int   // how many of each topic's newest frames outlive the ring; 0: none
+	KeepSize     int64 // bytes of all kept frames; 0: 64 MiB
+
+	EndedKeep time.Duration // how long an ended topic is not forgotten for another one
+
+	Shed        bool          // publishers that outrun the shards are refused instead of waiting
+	PublishWait time.Duration // how long a publisher waits at the most; 0: 10 s
+	MaxWaiting  int           // how many wait at the most, more are refused; 0: 1,024
+
+	Now func() int64 // microseconds since 1970; nil: the clock. Any goroutine
+}
+
+// A Sequencer gives each event its id and its place in the ring, and wakes the shards.
+//
+// With its lock, between two events:
+//
+//  1. the topics' newest positions, ids and numbers are those of the ring;
+//  2. every entry in the ring is of a topic in byNumber, and no entry is of a silent one;
+//  3. byNumber holds the claimed topics, and they are at most maxTopics, but for the
+//     server's own.
+//
+// Without it, a reader may see an entry in the ring before its topic speaks of it: settled is
+// the position up to which the topics are right.
+type Sequencer struct {
+	// Never changed after New and Follow.
+	ring       *ring.Ring
+	table      *Table
+	now        func() int64
+	startID    uint64
+	maxFrame   int
+	maxTopics  int
+	keep       int
+	keepSize   int64
+	endedKeep  int64 // microseconds
+	leastBound int   // bytes that a shard may always leave unread
+	mostBound  int   // bytes that it never may
+	followers  []*Follower
+
+	gate gate
+
+	draining  atomic.Bool
+	drainOnce sync.Once
+	left      chan struct{} // told when the last publisher inside leaves, while draining
+	drained   chan struct{} // closed when none is left
+
+	_      [128]byte
+	inside atomic.Int64 // publishers between enter and leave
+
+	_       [128]byte
+	settled atomic.Uint64
+	dropped atomic.Uint64 // id of the newest entry that has left the ring
+
+	_        [128]byte
+	mu       sync.Mutex
+	lastID   uint64
+	lastTime int64
+	byNumber map[uint64]*Topic
+	silent   ageHeap // all that may be forgotten, and some that may not any more
+	keepers  ageHeap // all that have kept frames, and some that have none any more
+	leases   leases  // ended ones that would have been forgotten too early
+
+	keptFrames, keptBytes    int64
+	events, bytes, forgotten uint64
+}
+
+// New makes a sequencer with an empty ring. Its ids begin after the present time.
+// The error names the option that can't be.
+func New(o Options) (*Sequencer, error) {
+	r, err := ring.New(o.RingSize, o.MaxEventSize)
+	if err != nil {
+		return nil, err
+	}
+	if o.MaxTopics < 0 || o.Keep < 0 || o.Keep > maxKeep || o.KeepSize < 0 || o.EndedKeep < 0 || o.PublishWait < 0 || o.MaxWaiting < 0 {
+		return nil, fmt.Errorf("max topics %d, keep %d, keep size %d, ended keep %s, publish wait %s, max waiting %d: none may be negative, and keep at most %d",
+			o.MaxTopics, o.Keep, o.KeepSize, o.EndedKeep, o.PublishWait, o.MaxWaiting, maxKeep)
+	}
+	if o.Now == nil {
+		o.Now = func() int64 { return time.Now().UnixMicro() }
+	}
+	start := uint64(max(o.Now(), 0))
+	quarter := r.Size() / 4
+	s := &Sequencer{
+		ring:       r,
+		table:      newTable(start),
+		now:        o.Now,
+		startID:    start,
+		maxFrame:   o.MaxEventSize,
+		maxTopics:  or(o.MaxTopics, 1_000_000),
+		keep:       o.Keep,
+		keepSize:   or(o.KeepSize, 64<<20),
+		endedKeep:  o.EndedKeep.Microseconds(),
+		leastBound: min(minUnread, quarter),
+		mostBound:  quarter,
+		left:       make(chan struct{}, 1),
+		drained:    make(chan struct{}),
+		lastID:     start,
+		byNumber:   make(map[uint64]*Topic),
+		silent:     ageHeap{at: func(t *Topic) *aging { return &t.inSilent }},
+		keepers:    ageHeap{at: func(t *Topic) *aging { return &t.inKeepers }},
+	}
+	s.gate = gate{
+		s:          s,
+		shed:       o.Shed,
+		wait:       or(o.PublishWait, 10*time.Second),
+		maxWaiting: or(o.MaxWaiting, 1024),
+		drain:      make(chan struct{}),
+	}
+	return s, nil
+}
+
+// or returns the value, or the default where it is zero.
+func or[T int | int64 | time.Duration](value, otherwise T) T {
+	if value == 0 {
+		return otherwise
+	}
+	return value
+}
+
+// Ring returns the ring that the events are in. Any goroutine; only the sequencer writes to it.
+func (s *Sequencer) Ring() *ring.Ring { return s.ring }
+
+// Table returns the topics. Any goroutine.
+func (s *Sequencer) Table() *Table { return s.table }
+
+// StartID returns the id after which this process's ids begin: the time of its start. What was
+// before it is not known here. Any goroutine.
+func (s *Sequencer) StartID() uint64 { return s.startID }
+
+// NewestID returns the newest id given, or StartID as long as there is none. It is
+// never less than the ids before a head that the caller has loaded earlier. Any goroutine.
+func (s *Sequencer) NewestID() uint64 { return max(s.startID, s.ring.NewestID()) }
+
+// BeforeID returns the id at the ring's tail, or one more than the newest where the ring is
+// empty: what a gap gives as its end. Any goroutine.
+func (s *Sequencer) BeforeID() uint64 {
+	if e, _, ok := s.ring.Oldest(); ok {
+		return e.ID()
+	}
+	return s.NewestID() + 1
+}
+
+// Publish publishes one event and returns its id: then it is in the ring, and the shards that
+// want it have been woken. A publisher that finds a shard too far behind waits
+// first, before any lock, for up to the options' time.
+//
+// Errors with which nothing was published: what encode.Event.Check and ParseName find,
+// *FrameTooLargeError, ErrOwnTopic, ErrTooManyTopics, ErrOverload, ErrDraining. Any
+// goroutine but a shard's thread, which must not wait for itself.
+func (s *Sequencer) Publish(p *Publication) (id uint64, err error) {
+	if IsOwn(p.Topic) {
+		return 0, ErrOwnTopic
+	}
+	return s.publish(p, false)
+}
+
+// Topic returns the topic with a number that an entry of the ring bears; false when it was
+// forgotten meanwhile. It takes the sequencer's lock for a moment. Any goroutine.
+func (s *Sequencer) Topic(number uint64) (*Topic, bool) {
+	s.mu.Lock()
+	t, ok := s.byNumber[number]
+	s.mu.Unlock()
+	return t, ok
+}
+
+// PublishOwn is Publish for the server's own topics ($...): it never waits for shards. A
+// place among the topics it always gets. Any goroutine.
+func (s *Sequencer) PublishOwn(p *Publication) (id uint64, err error) {
+	return s.publish(p, true)
+}
+
+func (s *Sequencer) publish(p *Publication, own bool) (id uint64, err error) {
+	size, err := s.judge(p)
+	if err != nil {
+		return 0, err
+	}
+	if err := s.enter(); err != nil {
+		return 0, err
+	}
+	defer s.leave()
+	if !own {
+		granted, err := s.gate.pass(false, size)
+		if err != nil {
+			return 0, err
+		}
+		defer s.gate.through(granted)
+	}
+	sc := scratches.Get().(*scratch)
+	defer sc.free()
+	sc.buf = sc.buf[:0]
+	f := sc.add(p)
+
+	t, _ := s.table.Lookup(p.Topic)
+	now := s.now()
+	s.mu.Lock()
+	if t == nil || !t.claimed.Load() {
+		s.mu.Unlock()
+		return s.publishNew(p.Topic, sc.buf, &f, now)
+	}
+	id = s.addedLocked(t, sc.buf, &f, now)
+	s.mu.Unlock()
+	s.wake(t)
+	return id, nil
+}
+
+// publishNew is the rest of publish for a topic that has no place yet, or has just lost it.
+func (s *Sequencer) publishNew(name string, buf []byte, f *frameIn, now int64) (id uint64, err error) {
+	if _, err := ParseName(name); err != nil {
+		return 0, err
+	}
+	t := s.table.acquire(name, publishers)
+	defer s.table.release(t, publishers)
+	for {
+		s.mu.Lock()
+		done, err := s.claimLocked(t)
+		if done && err == nil {
+			id = s.addedLocked(t, buf, f, now)
+		}
+		s.mu.Unlock()
+		if err != nil {
+			return 0, err
+		}
+		if done {
+			s.wake(t)
+			return id, nil
+		}
+	}
+}
+
+// judge tells what is wrong with an event, or how many bytes its frame takes at the most, that
+// of the topic's end included.
+func (s *Sequencer) judge(p *Publication) (size int, err error) {
+	if err := p.Event.Check(); err != nil {
+		return 0, err
+	}
+	if size = encode.FrameSize(&p.Event) + encode.MaxIDLine; size > s.maxFrame {
+		return 0, &FrameTooLargeError{size, s.maxFrame}
+	}
+	if p.Close {
+		end := encode.EndSize(p.Topic) + encode.MaxIDLine
+		if end > s.maxFrame {
+			return 0, &FrameTooLargeError{end, s.maxFrame}
+		}
+		size += end
+	}
+	return size, nil
+}
+
+// publishLocked gives an event its id and appends it. The frame lacks its id line, for
+// which its capacity has room.
+func (s *Sequencer) publishLocked(t *Topic, frame []byte, typeEnd int, now int64) uint64 {
+	id := s.nextIDLocked(now)
+	s.appendLocked(t, ring.Event, id, now, encode.AppendID(frame, id), typeEnd)
+	return id
+}
+
+// nextIDLocked is the next id at a time: the time, or one more than the last id.
+func (s *Sequencer) nextIDLocked(now int64) uint64 { return max(uint64(max(now, 0)), s.lastID+1) }
+
+// appendLocked appends a whole frame with its id, greater than any before, to a claimed topic.
+func (s *Sequencer) appendLocked(t *Topic, kind ring.Kind, id uint64, now int64, frame []byte, typeEnd int) {
+	s.makeRoomLocked(len(frame))
+	s.lastID = id
+	s.lastTime = max(s.lastTime, now) // in the ring's order, whoever read the clock first
+	h := ring.Header{
+		ID:      id,
+		PrevID:  t.newest.Load(),
+		Time:    s.lastTime,
+		Number:  t.events.Load() + 1,
+		Topic:   t.number,
+		Prev:    ring.Position(t.head.Load()),
+		Kind:    kind,
+		TypeEnd: typeEnd,
+	}
+	h.Skip = s.skipTarget(h.Number, h.Prev)
+	at := s.ring.Append(h, frame)
+
+	// The head before the id: who sees that there is something newer finds it. Settled last.
+	t.head.Store(uint64(at))
+	if kind == ring.End {
+		t.ended.Store(id)
+	}
+	t.newest.Store(id)
+	t.events.Store(h.Number)
+	t.bytes.Store(t.bytes.Load() + uint64(len(frame)))
+	t.time.Store(s.lastTime)
+	t.isSilent = false
+	if int(t.keptCount) > s.keep && kind == ring.Event {
+		s.dropOldestLocked(t) // it had ended, and kept its end as well
+	}
+	s.events++
+	s.bytes += uint64(len(frame))
+	s.settled.Store(uint64(s.ring.Head()))
+}
+
+// skipTarget returns the position of the entry n&(n-1) of the topic whose entry n-1 is at prev.
+// From n-1, one skip for each trailing zero of n leads there: one look at the ring on
+// the average.
+func (s *Sequencer) skipTarget(n uint64, prev ring.Position) ring.Position {
+	if n&(n-1) == 0 {
+		return ring.None
+	}
+	p := prev
+	for range bits.TrailingZeros64(n) {
+		e, ok := s.ring.At(p)
+		if !ok {
+			return ring.None // so the target, which is older, is not in the ring either
+		}
+		p = e.Skip()
+	}
+	return p
+}
+
+// enter counts a publisher in, unless the server drains.
+func (s *Sequencer) enter() error {
+	s.inside.Add(1)
+	// After the count: Drain stores, then waits for those that it counts.
+	if s.draining.Load() {
+		s.leave()
+		return ErrDraining
+	}
+	return nil
+}
+
+func (s *Sequencer) leave() {
+	if s.inside.Add(-1) == 0 && s.draining.Load() {
+		select {
+		case s.left <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Drain refuses publishers from now on, those that wait for shards too; batches that have begun
+// are finished, for which shards must run. It returns when no publisher is left inside: then
+// nothing more is appended and no bell is rung. Any goroutine; all callers
+// wait.
+func (s *Sequencer) Drain() {
+	s.drainOnce.Do(func() {
+		s.draining.Store(true)
+		close(s.gate.drain)
+		for s.inside.Load() != 0 {
+			<-s.left
+		}
+		close(s.drained)
+	})
+	<-s.drained
+}
+
+// Stats are the sequencer's figures, of one moment but for those of publishers.
+type Stats struct {
+	Events, Bytes uint64 // published, and the bytes of their frames
+	Topics        int    // published ones now, at most MaxTopics but for the server's own
+	Forgotten     uint64 // topics forgotten for others
+	KeptFrames    int64  // frames that have outlived the ring
+	KeptBytes     int64  // their memory
+
+	Waiting   int    // publishers waiting for shards now
+	Waits     uint64 // times that one had to wait
+	Overloads uint64 // times that one was refused because it outran the shards
+}
+
+// Stats returns the sequencer's figures. It takes the locks for a moment. Any goroutine.
+func (s *Sequencer) Stats() Stats {
+	s.mu.Lock()
+	st := Stats{
+		Events:     s.events,
+		Bytes:      s.bytes,
+		Topics:     len(s.byNumber),
+		Forgotten:  s.forgotten,
+		KeptFrames: s.keptFrames,
+		KeptBytes:  s.keptBytes,
+	}
+	s.mu.Unlock()
+	g := &s.gate
+	g.mu.Lock()
+	st.Waiting, st.Waits, st.Overloads = int(g.waiting.Load()), g.waits, g.overloads
+	g.mu.Unlock()
+	return st
+}
