@@ -1,6 +1,7 @@
 package encode
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 	"unsafe"
@@ -10,6 +11,14 @@ import (
 const (
 	_ = uint(64 - unsafe.Sizeof(Decoder{}))
 	_ = uint(40 - unsafe.Sizeof(Dechunker{}))
+)
+
+// A compressed audience has a Shared, each of its members a Place; a Mark is kept
+// for each heartbeat that is on its way.
+const (
+	_ = uint(48 - unsafe.Sizeof(Shared{}))
+	_ = uint(16 - unsafe.Sizeof(Place{}))
+	_ = uint(16 - unsafe.Sizeof(Mark{}))
 )
 
 // The encoders allocate nothing where dst has room, the checks nothing at all.
@@ -33,6 +42,55 @@ func TestEncodingAllocatesNothing(t *testing.T) {
 		"PutChunkHead":         func() { PutChunkHead(payload, len(payload)-ChunkHead) },
 		"ParseID":              func() { _, _ = ParseID("1763670000000042") },
 	} {
+		if n := testing.AllocsPerRun(100, f); n != 0 {
+			t.Errorf("%s: %v allocations", name, n)
+		}
+	}
+}
+
+// A flush to a compressed audience allocates nothing, and neither does what its members
+// do. Fast and Good take a copy of window and plain where there is a window and
+// less than 128 bytes: klauspost's one way that compresses so little.
+func TestCompressingAllocatesNothing(t *testing.T) {
+	if poolForgets {
+		t.Skip("sync.Pool forgets on purpose under the race detector")
+	}
+	frames := trades(t, 1000)
+	window, ten := bytes.Join(frames[:100], nil), bytes.Join(frames[100:110], nil)
+	dst := make([]byte, 0, 64<<10)
+	s := Shared{Level: Best}
+	s.KeepWindow(true)
+	var p Place
+	for _, level := range []Level{Stored, Fast, Good, Best} {
+		for name, plain := range map[string][]byte{"heartbeat": []byte(":\n\n"), "trade": frames[100], "ten trades": ten} {
+			for _, size := range []int{0, nearWindow, WindowSize} {
+				f := func() { dst = AppendDeflate(dst[:0], plain, last(window, size), level) }
+				f()
+				most := 0.0
+				if size > 0 && len(plain) < tooSmall && (level == Fast || level == Good) {
+					most = 1
+				}
+				if n := testing.AllocsPerRun(100, f); n > most {
+					t.Errorf("level %d, window %d, %s: %v allocations", level, size, name, n)
+				}
+			}
+		}
+	}
+	for name, f := range map[string]func(){
+		"flush": func() {
+			dst = s.AppendDeflate(dst[:0], ten, ReachAll)
+			s.Advance(ten)
+		},
+		"member": func() {
+			p.Add(ten)
+			p.Enter(s.Mark())
+			_ = s.Mark().Reach(&p)
+			p.Leave(s.Mark())
+			dst = p.AppendEnd(AppendGzipHeader(dst[:0]))
+		},
+		"ChooseCoding": func() { ChooseCoding("gzip, deflate;q=0.5, br, *;q=0.1", []Coding{Gzip}) },
+	} {
+		f()
 		if n := testing.AllocsPerRun(100, f); n != 0 {
 			t.Errorf("%s: %v allocations", name, n)
 		}

@@ -28,6 +28,18 @@
 // AppendChunk write them, each a whole number of frames; a Dechunker takes them
 // apart. For HTTP/1.0 the bytes are sent as they are.
 //
+// # The coding
+//
+// A stream may be compressed: Content-Encoding gzip (RFC 1952), chosen by
+// ChooseCoding, and the chunks then carry what follows instead of frames.
+//
+//	gzip      = header *( flush ) end    ; AppendGzipHeader, Place.AppendEnd
+//	flush     = *block empty-block       ; AppendDeflate (RFC 1951)
+//
+// A flush is made once for all members of an audience that have the same last
+// plain bytes; Shared and Place know who has. docs/compression.md tells what that
+// costs, what it gives, and why there is no Zstandard.
+//
 // # The other direction
 //
 // A Decoder reads any event stream, not only Penstock's, exactly as the
@@ -35,6 +47,6 @@
 // test and its tests read with it.
 //
 // Everything that begins with Append writes behind what dst holds and returns
-// the longer slice, allocates nothing where dst has room, and may be called
+// the longer slice, allocates nothing where dst has room (AppendDeflate says when it does), and may be called
 // from any goroutine. A Decoder or Dechunker belongs to one goroutine at a time.
 package encode

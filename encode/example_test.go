@@ -1,7 +1,10 @@
 package encode_test
 
 import (
+	"bytes"
+	"compress/gzip"
 	"fmt"
+	"io"
 
 	"penstock/encode"
 )
@@ -94,4 +97,107 @@ func ExampleDechunker() {
 	// abcd
 	// efg
 	// true
+}
+
+// A member of a compressed audience, as a shard has it: a socket, here the bytes
+// that it took, and a Place. It lags while its place is not in the shared stream.
+type member struct {
+	name   string
+	place  encode.Place
+	socket []byte
+	full   bool   // the socket takes nothing
+	missed []byte // frames that it lags behind; a shard has a cursor instead
+}
+
+// alone sends m bytes that no other member gets.
+func (m *member) alone(plain []byte) {
+	m.socket = encode.AppendDeflate(m.socket, plain, nil, encode.Fast)
+	m.place.Add(plain)
+}
+
+// flush compresses a batch as often as there are reaches among the members, twice
+// here at most, and sends it.
+func flush(shared *encode.Shared, members []*member, batch []byte) {
+	var blocks [encode.Reaches][]byte
+	at := shared.Mark()
+	for _, m := range members {
+		switch {
+		case !m.place.In():
+			m.missed = append(m.missed, batch...)
+		case m.full:
+			m.place.Leave(at) // has nothing of this batch
+			m.missed = append(m.missed, batch...)
+			fmt.Printf("%s lags\n", m.name)
+		default:
+			r := at.Reach(&m.place)
+			if blocks[r] == nil {
+				blocks[r] = shared.AppendDeflate(nil, batch, r)
+			}
+			m.socket = append(m.socket, blocks[r]...)
+		}
+	}
+	shared.Advance(batch) // once, when all blocks are made
+}
+
+// An audience with a joiner and a laggard: batches are compressed for all of them
+// together, and everybody reads a stream of its own with a right end.
+func ExampleShared() {
+	shared := &encode.Shared{Level: encode.LevelFor(3, 150)}
+	shared.KeepWindow(true)
+	var members []*member
+	join := func(name string) *member {
+		m := &member{name: name}
+		m.socket = encode.AppendGzipHeader(m.socket)
+		m.alone(encode.AppendStart(nil, 2500, 41, true))
+		m.place.Enter(shared.Mark()) // nothing to catch up with
+		members = append(members, m)
+		return m
+	}
+	id := uint64(41)
+	publish := func(n int) {
+		for range n {
+			id++
+			frame, _ := encode.AppendFrame(nil, &encode.Event{Type: "trade", Data: fmt.Appendf(nil, `{"symbol":"ACME","price":%d}`, id)})
+			flush(shared, members, encode.AppendID(frame, id))
+		}
+	}
+
+	ann, bob := join("ann"), join("bob")
+	publish(100)
+	cyd := join("cyd")
+	publish(100)
+
+	bob.full = true
+	publish(5)
+	bob.full = false
+	bob.alone(bob.missed)
+	bob.place.Enter(shared.Mark())
+	publish(100)
+
+	for _, m := range []*member{ann, bob, cyd} {
+		m.place.Leave(shared.Mark())
+		m.socket = m.place.AppendEnd(m.socket)
+		body, err := gzip.NewReader(bytes.NewReader(m.socket))
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		plain, err := io.ReadAll(body) // an error if the trailer were wrong
+		fmt.Printf("%s: %d events, less than half the bytes: %t, error: %v\n",
+			m.name, bytes.Count(plain, []byte("event: trade\n")), len(m.socket) < len(plain)/2, err)
+	}
+	// Output:
+	// bob lags
+	// ann: 305 events, less than half the bytes: true, error: <nil>
+	// bob: 305 events, less than half the bytes: true, error: <nil>
+	// cyd: 205 events, less than half the bytes: true, error: <nil>
+}
+
+func ExampleChooseCoding() {
+	offered := []encode.Coding{encode.Gzip}
+	fmt.Println(encode.ChooseCoding("gzip, deflate, br, zstd", offered))
+	fmt.Println(encode.ChooseCoding("gzip;q=0, *", offered))
+	// Output:
+	// gzip
+	// identity
 }

@@ -5,6 +5,7 @@ package encode
 import (
 	"math/big"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -144,4 +145,49 @@ func latin1(s string) string {
 		r[i] = rune(s[i])
 	}
 	return string(r)
+}
+
+// slowWeighted is an element of Accept-Encoding (RFC 9110 12.5.3, 12.4.2, 5.6.2).
+var slowWeighted = regexp.MustCompile(`^[ \t]*([-!#$%&'*+.^_\x60|~0-9A-Za-z]+)([ \t]*;[ \t]*[qQ]=(0(\.[0-9]{0,3})?|1(\.0{0,3})?))?[ \t]*$`)
+
+// slowChoose gives every coding that could be chosen its weight and sorts them.
+func slowChoose(accept string, offered []Coding) Coding {
+	named := make(map[string][]float64)
+	for _, element := range strings.Split(accept, ",") {
+		m := slowWeighted.FindStringSubmatch(latin1(element))
+		if m == nil {
+			continue
+		}
+		weight := 1.0
+		if m[3] != "" {
+			weight, _ = strconv.ParseFloat(strings.TrimSuffix(m[3], "."), 64)
+		}
+		name := strings.ToLower(m[1])
+		if name == "x-gzip" {
+			name = "gzip"
+		}
+		named[name] = append(named[name], weight)
+	}
+	type candidate struct {
+		coding Coding
+		weight float64
+	}
+	var all []candidate
+	for _, c := range append(slices.Clone(offered), Identity) {
+		weights := named[c.String()]
+		if weights == nil {
+			weights = named["*"]
+		}
+		switch {
+		case weights != nil:
+			all = append(all, candidate{c, slices.Min(weights)})
+		case c == Identity:
+			all = append(all, candidate{c, 1e-9}) // less than any weight
+		}
+	}
+	slices.SortStableFunc(all, func(a, b candidate) int { return int(1e9*b.weight) - int(1e9*a.weight) })
+	if len(all) == 0 || all[0].weight == 0 {
+		return Identity
+	}
+	return all[0].coding
 }
