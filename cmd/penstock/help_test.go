@@ -101,8 +101,9 @@ func TestHelpShowsEverythingOfASetting(t *testing.T) {
 func TestDocumentsNameFlagsThatExist(t *testing.T) {
 	known := []string{
 		// Of other programs.
-		"--ulimit", // docker run
-		"--now",    // systemctl enable
+		"--ulimit",     // docker run
+		"--now",        // systemctl enable
+		"--compressed", // curl
 	}
 	flags := regexp.MustCompile(`--[a-z][a-z-]+[a-z]`)
 	for _, command := range commands(t) {

@@ -154,7 +154,7 @@ func within(imported, library string) bool {
 
 // A file is named after what it holds.
 func TestHouseHasNoDrawers(t *testing.T) {
-	drawers := []string{"util", "utils", "helper", "helpers", "common", "misc", "shared", "types", "stuff"}
+	drawers := []string{"util", "utils", "helper", "helpers", "common", "misc", "types", "stuff"}
 	for _, p := range list(t) {
 		for _, file := range slices.Concat(p.GoFiles, p.TestGoFiles, p.XTestGoFiles) {
 			name := strings.TrimSuffix(strings.TrimSuffix(file, ".go"), "_test")
