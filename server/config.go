@@ -39,14 +39,16 @@ type Config struct {
 	MaxRequests            int           `name:"max-requests" group:"Limits" default:"4096" min:"2" max:"1000000" unit:"requests" help:"Requests in hand at once; half of them may wait for shards to keep up. One more gets 503."`
 	HandshakeTimeout       time.Duration `name:"handshake-timeout" group:"Limits" default:"10s" min:"10ms" max:"1h" unit:"duration" help:"A request's head has to arrive within this time."`
 	MaxTopics              int           `name:"max-topics" group:"Limits" default:"1000000" min:"1" max:"1000000000" unit:"topics" help:"Topics known at once. Over it, the one without subscribers that is longest unpublished goes."`
-	MaxTopicsPerSubscriber int           `name:"max-topics-per-subscriber" group:"Limits" default:"1000" min:"1" max:"1000000" unit:"topics" help:"Topics that one stream may ask for."`
+	MaxTopicsPerSubscriber int           `name:"max-topics-per-subscriber" group:"Limits" default:"1000" min:"1" max:"1000000" unit:"topics" help:"Topics and patterns that one stream may ask for."`
+	MinInterval            time.Duration `name:"min-interval" group:"Limits" default:"10ms" min:"0s" max:"1h" unit:"duration" help:"Shortest interval between two flushes that a subscriber may ask for, beside none."`
 	MaxEventSize           Size          `name:"max-event-size" group:"Limits" default:"1MiB" min:"64" max:"16MiB" unit:"size" help:"Largest frame: an event as it is sent. At most a quarter of --ring-size."`
 	MaxBatchSize           Size          `name:"max-batch-size" group:"Limits" default:"16MiB" min:"64" max:"1GiB" unit:"size" help:"Largest body of a publish."`
 
-	RingSize  Size `name:"ring-size" group:"Memory" default:"256MiB" min:"64KiB" max:"1TiB" unit:"size" help:"The ring: the newest events of all topics, kept for those who resume or lag."`
-	Keep      int  `name:"keep" group:"Memory" default:"1" min:"0" max:"1000" unit:"events" help:"Newest events of each topic that outlive the ring."`
-	KeepSize  Size `name:"keep-size" group:"Memory" default:"64MiB" min:"4KiB" max:"1TiB" unit:"size" help:"Bound of what --keep holds; the longest unpublished topics' go first."`
-	LagMemory Size `name:"lag-memory" group:"Memory" default:"64MiB" min:"64KiB" max:"1TiB" unit:"size" help:"Bound of the batches held for subscribers that lag; over it the one furthest behind is cut and may resume."`
+	RingSize  Size          `name:"ring-size" group:"Memory" default:"256MiB" min:"64KiB" max:"1TiB" unit:"size" help:"The ring: the newest events of all topics, kept for those who resume or lag."`
+	Keep      int           `name:"keep" group:"Memory" default:"1" min:"0" max:"1000" unit:"events" help:"Newest events of each topic that outlive the ring."`
+	KeepSize  Size          `name:"keep-size" group:"Memory" default:"64MiB" min:"4KiB" max:"1TiB" unit:"size" help:"Bound of what --keep holds; the longest unpublished topics' go first."`
+	EndedKeep time.Duration `name:"ended-keep" group:"Memory" default:"10m" min:"0s" max:"24h" unit:"duration" help:"For how long an ended topic is not forgotten for another one, so that whoever comes back hears that it is over."`
+	LagMemory Size          `name:"lag-memory" group:"Memory" default:"64MiB" min:"64KiB" max:"1TiB" unit:"size" help:"Bound of the batches held for subscribers that lag; over it the one furthest behind is cut and may resume."`
 
 	Shards        int           `name:"shards" group:"Streams" default:"0" min:"0" max:"1024" unit:"threads, 0: half the cores" help:"Threads that send events to subscribers."`
 	FlushInterval time.Duration `name:"flush-interval" group:"Streams" default:"10ms" min:"0s" max:"10s" unit:"duration" help:"Longest rest of a shard between two passes. A lone event waits for nothing; under load events wait up to this long and leave together."`

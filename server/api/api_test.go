@@ -114,7 +114,7 @@ func short(t testing.TB, a *API, request string) (an answer, long bool) {
 		return an, true
 	}
 	if sub != nil {
-		return answer{sub: sub}, false
+		return answer{sub: plain(sub)}, false
 	}
 	b, ok := bytes.CutPrefix(b, []byte("before"))
 	if !ok {
@@ -125,6 +125,38 @@ func short(t testing.TB, a *API, request string) (an answer, long bool) {
 		t.Errorf("%q: an answer on the short way without Connection: close", request)
 	}
 	return an, false
+}
+
+// plain is a subscription that may be compared: lists without anything in them are nil.
+func plain(sub *fanout.Subscription) *fanout.Subscription {
+	if len(sub.Topics) == 0 {
+		sub.Topics = nil
+	}
+	if len(sub.Patterns) == 0 {
+		sub.Patterns = nil
+	}
+	return sub
+}
+
+// ask sends a request for a stream with a body, up to where accept would make it one.
+func ask(t testing.TB, a *API, text string) answer {
+	t.Helper()
+	var req fasthttp.Request
+	if err := req.Read(bufio.NewReader(strings.NewReader(text))); err != nil {
+		t.Fatalf("%.200q: %v", text, err)
+	}
+	r := &request{header: &req.Header}
+	f := a.judge(r)
+	var sub *fanout.Subscription
+	if f == nil {
+		sub, f = a.subscribe(r, &req)
+	}
+	if f == nil {
+		return answer{sub: plain(sub)}
+	}
+	var resp fasthttp.Response
+	a.fail(&resp, r, f)
+	return answerOf(&resp)
 }
 
 // parse takes an answer apart.

@@ -51,7 +51,7 @@ func TestOriginsAllowExactlyWhatTheySay(t *testing.T) {
 func TestOnlyListedOriginsAndTheServersOwnMayAsk(t *testing.T) {
 	a := start(t, func(o *Options) { o.Origins = []string{"https://app.example.com", "https://*.example.org"} })
 	requests := map[string]int{ // status for who may ask
-		raw("GET /events/a?mode=x"): 400, raw("HEAD /events/a"): 200, raw("GET /nothing"): 404, raw("POST /events"): 405, raw("GET /stats"): 200,
+		raw("GET /events/a?mode=x"): 400, raw("HEAD /events/a"): 200, raw("GET /nothing"): 404, raw("PUT /events"): 405, raw("GET /stats"): 200,
 		raw("GET /healthz"): 200, raw("GET /"): 200, withBody("POST /publish/a", "x"): 200, withBody("POST /publish/a", "\xff"): 400,
 		raw("OPTIONS /publish/a", "Access-Control-Request-Method: POST"): 204, raw("OPTIONS /events"): 204,
 	}
@@ -115,8 +115,14 @@ func TestPreflightSaysWhatMayBeAsked(t *testing.T) {
 	if an.body != "" {
 		t.Errorf("a body: %q", an.body)
 	}
+	for path, methods := range map[string]string{"/events": "GET, HEAD, POST, QUERY, OPTIONS", "/events/a": "GET, HEAD, POST, QUERY, OPTIONS", "/topics/a": "GET, HEAD, DELETE, OPTIONS"} {
+		an = long(t, a, raw("OPTIONS "+path, "Origin: https://app.example.com", "Access-Control-Request-Method: QUERY"))
+		if got := an.header["Access-Control-Allow-Methods"]; an.status != 204 || got != methods {
+			t.Errorf("%s: %d, methods %q, want %q", path, an.status, got, methods)
+		}
+	}
 	an = long(t, a, raw("OPTIONS /events"))
-	if an.status != 204 || an.header["Allow"] != "GET, HEAD, OPTIONS" || an.header["Access-Control-Allow-Methods"] != "" {
+	if an.status != 204 || an.header["Allow"] != "GET, HEAD, POST, QUERY, OPTIONS" || an.header["Access-Control-Allow-Methods"] != "" {
 		t.Errorf("OPTIONS without a preflight: %d %v", an.status, an.header)
 	}
 }

@@ -1,18 +1,19 @@
 // Package api is HTTP in: it judges requests, publishes events, and turns a request for a stream
 // into a fanout.Subscription.
 //
-//	path                 methods    where                      file
-//	/events              GET, HEAD  main address               subscribe.go
-//	/events/{topic}      GET, HEAD  main address               subscribe.go
-//	/publish             POST       main address               publish.go, body.go, ndjson.go
-//	/publish/{topic}     POST       main address               publish.go, body.go, ndjson.go
-//	/topics              GET, HEAD  admin, loopback main       topics.go
-//	/topics/{topic}      GET, HEAD  admin, loopback main       topics.go
-//	/streams             GET, HEAD  admin, loopback main       stats.go
-//	/stats               GET, HEAD  admin, loopback main       stats.go
-//	/metrics             GET, HEAD  admin, loopback main       metrics.go
-//	/healthz, /readyz    GET, HEAD  both addresses             health.go
-//	/                    GET, HEAD  both addresses             page.go
+//	path                 methods            where                 file
+//	/events              GET HEAD           main address          subscribe.go, parameters.go
+//	/events/{topic}      GET HEAD           main address          subscribe.go, parameters.go
+//	the two              POST QUERY         main address          ask.go
+//	/publish             POST               main address          publish.go, body.go, ndjson.go
+//	/publish/{topic}     POST               main address          publish.go, body.go, ndjson.go
+//	/topics              GET HEAD           admin, loopback main  topics.go
+//	/topics/{topic}      GET HEAD DELETE    admin, loopback main  topics.go
+//	/streams             GET HEAD           admin, loopback main  stats.go
+//	/stats               GET HEAD           admin, loopback main  stats.go
+//	/metrics             GET HEAD           admin, loopback main  metrics.go
+//	/healthz, /readyz    GET HEAD           both addresses        health.go
+//	/                    GET HEAD           both addresses        page.go
 //
 // Every path answers OPTIONS (cors.go). "Loopback main" means: on the main address while that
 // is loopback, for a Host of this machine, through no proxy; otherwise the path is a 404.

@@ -49,7 +49,10 @@ func (a *API) fail(resp *fasthttp.Response, r *request, f *failure) {
 		a.comeBack(resp, r)
 		return
 	}
-	if at := r.at; (at == atHealthz || at == atReadyz) && f.status == fasthttp.StatusServiceUnavailable {
+	if f.status == fasthttp.StatusNoContent {
+		// No stream, and no error: there is nothing left to be sent (API.over).
+		resp.SetStatusCode(f.status)
+	} else if at := r.at; (at == atHealthz || at == atReadyz) && f.status == fasthttp.StatusServiceUnavailable {
 		text(resp, f.status, f.text)
 	} else {
 		resp.SetStatusCode(f.status)
@@ -87,6 +90,8 @@ func (a *API) publishFailure(err error) *failure {
 	case errors.Is(err, auth.ErrBadToken):
 		// RFC 6750 section 3.1.
 		return &failure{status: fasthttp.StatusUnauthorized, text: err.Error(), challenge: `Bearer realm="penstock", error="invalid_token"`}
+	case errors.Is(err, topic.ErrUnknownTopic):
+		return failf(fasthttp.StatusNotFound, "%v", err)
 	case errors.Is(err, topic.ErrOwnTopic):
 		return failf(fasthttp.StatusForbidden, "%v", err)
 	}

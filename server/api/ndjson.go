@@ -27,6 +27,7 @@ type event struct {
 	data     []byte
 	kind     []byte // event, or type
 	retry    int
+	close    bool // the topic ends with it
 	hasTopic bool
 }
 
@@ -44,6 +45,7 @@ const (
 	seenRetry
 	seenID
 	seenTime
+	seenClose
 )
 
 // event reads a line into e; blank tells that there is nothing in it. Whether what it says is
@@ -101,10 +103,13 @@ func (s *scanner) event(line []byte, e *event) (blank bool, err error) {
 		case "time":
 			bit = seenTime
 			i, err = s.value(line, i, 1)
-		case "key", "close":
+		case "close":
+			bit = seenClose
+			e.close, i, err = s.close(line, i)
+		case "key":
 			return false, fmt.Errorf("%q is not supported yet (not yet in this version); leave it out", name)
 		default:
-			return false, fmt.Errorf("name %s at byte %d is unknown; an event has topic, data, event (or type) and retry, and id and time are ignored", quote(name), at+1)
+			return false, fmt.Errorf("name %s at byte %d is unknown; an event has topic, data, event (or type), retry and close, and id and time are ignored", quote(name), at+1)
 		}
 		if err != nil {
 			return false, err
@@ -127,8 +132,8 @@ func (s *scanner) event(line []byte, e *event) (blank bool, err error) {
 	if i = s.space(line, i+1); i < len(line) {
 		return false, fmt.Errorf("%s at byte %d, behind the event; a line is one object", show(line, i), i+1)
 	}
-	if seen&seenData == 0 {
-		return false, errors.New(`no "data"; it is required, a string or any other JSON value`)
+	if seen&seenData == 0 && !e.close {
+		return false, errors.New(`no "data"; it is required, a string or any other JSON value, unless "close" is true`)
 	}
 	return false, nil
 }
@@ -136,7 +141,7 @@ func (s *scanner) event(line []byte, e *event) (blank bool, err error) {
 // show names the byte at i for an error.
 func show(line []byte, i int) string {
 	if i >= len(line) {
-		return "the line ends"
+		return "the text ends"
 	}
 	_, n := utf8.DecodeRune(line[i:])
 	return "found " + quote(line[i:i+n])
@@ -206,6 +211,19 @@ func (s *scanner) retry(line []byte, i int) (int, int, error) {
 		return 0, end, fmt.Errorf("retry %s; it is whole milliseconds, 0 to 2147483647", quote(line[i:end]))
 	}
 	return n, end, nil
+}
+
+// close reads true or false.
+func (s *scanner) close(line []byte, i int) (bool, int, error) {
+	end, err := s.value(line, i, 1)
+	if err != nil {
+		return false, end, err
+	}
+	var is bool
+	if !either(line[i:end], "false", "true", &is) {
+		return false, end, fmt.Errorf("close %s; it is true or false", quote(line[i:end]))
+	}
+	return is, end, nil
 }
 
 // text reads the string that begins at i.
@@ -289,7 +307,7 @@ func stringEnd(line []byte, i int) (end int, escaped bool, err error) {
 			i++
 		}
 		if i == len(line) {
-			return i, escaped, fmt.Errorf("the line ends at byte %d within a string", i+1)
+			return i, escaped, fmt.Errorf("the text ends at byte %d within a string", i+1)
 		}
 		switch line[i] {
 		case '"':
@@ -334,7 +352,7 @@ func hex4(b []byte) rune {
 // it.
 func (s *scanner) value(line []byte, i, depth int) (int, error) {
 	if i == len(line) {
-		return i, fmt.Errorf("the line ends at byte %d, where a value belongs", i+1)
+		return i, fmt.Errorf("the text ends at byte %d, where a value belongs", i+1)
 	}
 	switch c := line[i]; c {
 	case '"':

@@ -48,6 +48,8 @@ type fields struct {
 	hasRetry bool
 	data     []byte // a form's
 	hasData  bool
+	close    bool // the topic ends with the event
+	hasClose bool
 }
 
 var publishes = sync.Pool{New: func() any { return new(publish) }}
@@ -150,7 +152,7 @@ func (a *API) readTarget(p *publish, r *request) *failure {
 	if len(r.query) == 0 {
 		return nil
 	}
-	return a.readFields(p, &q, "query", "/publish takes topic, event (or type) and retry")
+	return a.readFields(p, &q, "query", "/publish takes topic, event (or type), retry and close")
 }
 
 // readFields reads names and values, of a query or of a form, which alone has data.
@@ -184,7 +186,15 @@ func (a *API) readFields(p *publish, q *pairs, where, allowed string) *failure {
 				return badRequest("parameter retry: %s; it takes whole milliseconds, 0 to %d", quote(value), encode.MaxRetry)
 			}
 			e.retry, e.hasRetry = retry, true
-		case "key", "close":
+		case "close":
+			if e.hasClose {
+				return twice(name)
+			}
+			if !either(value, "false", "true", &e.close) {
+				return badRequest("parameter close: %s; it takes true or false", quote(value))
+			}
+			e.hasClose = true
+		case "key":
 			return notYet("parameter " + string(name))
 		case "data":
 			if form {

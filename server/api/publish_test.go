@@ -129,7 +129,9 @@ func TestBadPublishIsRefusedByNameAndPublishesNothing(t *testing.T) {
 		{withBody("POST /publish/a?retry=", "x"), 400, []string{"retry"}},
 		{withBody("POST /publish/a?retry=2147483648", "x"), 400, []string{"retry", "2147483648"}},
 		{withBody("POST /publish/a?key=1", "x"), 400, []string{"key", "not yet"}},
-		{withBody("POST /publish/a?close=true", "x"), 400, []string{"close", "not yet"}},
+		{withBody("POST /publish/a?close=yes", "x"), 400, []string{"close", "yes", "true or false"}},
+		{withBody("POST /publish/a?close=true&close=true", "x"), 400, []string{"close", "twice"}},
+		{withBody("POST /publish/$a?close=true", ""), 403, []string{"$"}},
 		{withBody("POST /publish/a", "x", "Idempotency-Key: 1"), 400, []string{"Idempotency-Key", "not yet"}},
 		{withBody("POST /publish/a?data=x", "x"), 400, []string{"data", "unknown"}},
 		{withBody("POST /publish/a?mode=x", "x"), 400, []string{"mode", "unknown"}},
@@ -154,7 +156,9 @@ func TestBadPublishIsRefusedByNameAndPublishesNothing(t *testing.T) {
 		{withBody("POST /publish/a", "{\"data\":1,\"data\":2}", ndjson), 400, []string{"line 1", "data", "twice"}},
 		{withBody("POST /publish/a", "{\"topic\":\"b\"}", ndjson), 400, []string{"line 1", "data", "required"}},
 		{withBody("POST /publish/a", "{\"data\":1,\"key\":\"k\"}", ndjson), 400, []string{"line 1", "key", "not yet"}},
-		{withBody("POST /publish/a", "{\"data\":1,\"close\":true}", ndjson), 400, []string{"line 1", "close", "not yet"}},
+		{withBody("POST /publish/a", "{\"data\":1,\"close\":\"true\"}", ndjson), 400, []string{"line 1", "close", "true or false"}},
+		{withBody("POST /publish/a", "{\"close\":false}", ndjson), 400, []string{"line 1", "data", "required"}},
+		{withBody("POST /publish/a?close=true", "{\"data\":1}", ndjson), 400, []string{"close", "line"}},
 		{withBody("POST /publish/a", "{\"data\":1}\n{\"data\":1,\"topic\":\"b c\"}", ndjson), 400, []string{"line 2", "byte"}},
 		{withBody("POST /publish/a", "{\"data\":1}\n{\"data\":1,\"topic\":\"$x\"}", ndjson), 403, []string{"line 2", "$"}},
 		{withBody("POST /publish/a", "{\"data\":1}\n{\"data\":1,\"topic\":\"\"}", ndjson), 400, []string{"line 2", "empty"}},
@@ -178,6 +182,8 @@ func TestBadPublishIsRefusedByNameAndPublishesNothing(t *testing.T) {
 		{withBody("POST /publish", "topic=a&data=x&key=y", form), 400, []string{"key", "not yet"}},
 		{withBody("POST /publish", "topic=$a&data=x", form), 403, []string{"$"}},
 		{withBody("POST /publish?event=x", "topic=a&data=x", form), 400, []string{"form"}},
+		{withBody("POST /publish?close=true", "topic=a&data=x", form), 400, []string{"form"}},
+		{withBody("POST /publish", "topic=a&close=false", form), 400, []string{"no data"}},
 	} {
 		a := start(t)
 		what := c.request[:min(len(c.request), 150)]

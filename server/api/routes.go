@@ -5,8 +5,6 @@ package api
 
 import (
 	"bytes"
-	"errors"
-	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"sync/atomic"
@@ -32,9 +30,15 @@ type Options struct {
 	// Loopback says that the main address is a loopback one.
 	Loopback bool
 
-	MaxTopicsPerSubscriber int // topics of one stream
+	// AdminLoopback says that the address of Admin is one.
+	AdminLoopback bool
+
+	MaxTopicsPerSubscriber int // topics and patterns of one stream
 	MaxEventSize           int // bytes of a frame
 	MaxBatchSize           int // bytes of a publish's body, also once it is unpacked
+
+	// MinInterval is the shortest interval that a subscriber may ask for, beside none.
+	MinInterval time.Duration
 
 	// RetryMin and RetryMax bound the random time after which a refused subscriber comes back.
 	RetryMin, RetryMax time.Duration
@@ -108,23 +112,32 @@ const (
 // A route says who may ask for what at a place.
 type route struct {
 	methods string // for Allow and Access-Control-Allow-Methods
-	later   string // a method that the protocol has, but this version does not
-	post    bool   // takes POST, and nothing else; otherwise GET and HEAD
+	takes   method // the same
 	main    bool   // on the main address alone
 	look    bool   // on the admin address, and where loopback's rules allow it
 }
 
+// A method is a set of those that a path takes; OPTIONS is taken by all.
+type method uint8
+
+const (
+	takesGet method = 1 << iota // and HEAD
+	takesPost
+	takesQuery
+	takesDelete
+)
+
 var routes = [places]route{
-	atEvents:  {methods: "GET, HEAD, OPTIONS", later: "POST QUERY", main: true},
-	atPublish: {methods: "POST, OPTIONS", post: true, main: true},
-	atTopics:  {methods: "GET, HEAD, OPTIONS", look: true},
-	atTopic:   {methods: "GET, HEAD, OPTIONS", later: "DELETE", look: true},
-	atStreams: {methods: "GET, HEAD, OPTIONS", look: true},
-	atStats:   {methods: "GET, HEAD, OPTIONS", look: true},
-	atMetrics: {methods: "GET, HEAD, OPTIONS", look: true},
-	atHealthz: {methods: "GET, HEAD, OPTIONS"},
-	atReadyz:  {methods: "GET, HEAD, OPTIONS"},
-	atPage:    {methods: "GET, HEAD, OPTIONS"},
+	atEvents:  {methods: "GET, HEAD, POST, QUERY, OPTIONS", takes: takesGet | takesPost | takesQuery, main: true},
+	atPublish: {methods: "POST, OPTIONS", takes: takesPost, main: true},
+	atTopics:  {methods: "GET, HEAD, OPTIONS", takes: takesGet, look: true},
+	atTopic:   {methods: "GET, HEAD, DELETE, OPTIONS", takes: takesGet | takesDelete, look: true},
+	atStreams: {methods: "GET, HEAD, OPTIONS", takes: takesGet, look: true},
+	atStats:   {methods: "GET, HEAD, OPTIONS", takes: takesGet, look: true},
+	atMetrics: {methods: "GET, HEAD, OPTIONS", takes: takesGet, look: true},
+	atHealthz: {methods: "GET, HEAD, OPTIONS", takes: takesGet},
+	atReadyz:  {methods: "GET, HEAD, OPTIONS", takes: takesGet},
+	atPage:    {methods: "GET, HEAD, OPTIONS", takes: takesGet},
 }
 
 // find tells what a path leads to, and the part of it behind the route's own: the topic, with
@@ -249,7 +262,7 @@ func (a *API) Short(dst []byte, h *fasthttp.RequestHeader, remote netip.AddrPort
 		if r.at != atEvents || isOptions(h) {
 			return nil, dst, true
 		}
-		sub, f = a.subscribe(&r)
+		sub, f = a.subscribe(&r, nil)
 		if f == nil && !r.head {
 			return sub, dst, false
 		}
@@ -310,7 +323,7 @@ func (a *API) serve(ctx *fasthttp.RequestCtx, r *request) *failure {
 	case atPublish:
 		return a.publish(ctx, r)
 	case atEvents:
-		sub, f := a.subscribe(r)
+		sub, f := a.subscribe(r, &ctx.Request)
 		if f != nil {
 			return f
 		}
@@ -323,6 +336,9 @@ func (a *API) serve(ctx *fasthttp.RequestCtx, r *request) *failure {
 	case atTopics:
 		return a.topics(resp, r)
 	case atTopic:
+		if methodOf(r.header) == takesDelete {
+			return a.endTopic(resp, r)
+		}
 		return a.topic(resp, r)
 	case atStreams:
 		return a.streams(resp, r)
@@ -381,11 +397,8 @@ func (a *API) judge(r *request) *failure {
 		}
 		return failf(fasthttp.StatusNotFound, "no such path: %s; there is %s", quote(path), there)
 	}
-	if !rt.takes(h) {
+	if !rt.allows(h) {
 		f := failf(fasthttp.StatusMethodNotAllowed, "method %s: this path takes %s", quote(h.Method()), rt.methods)
-		if later := []byte(rt.later); bytes.Contains(later, h.Method()) {
-			f.text = fmt.Sprintf("method %s is not yet supported here; this path takes %s", h.Method(), rt.methods)
-		}
 		f.allow = rt.methods
 		return f
 	}
@@ -404,14 +417,28 @@ var (
 	vNoStore      = []byte("no-store")
 )
 
-func (rt *route) takes(h *fasthttp.RequestHeader) bool {
-	switch {
-	case isOptions(h):
-		return true
-	case rt.post:
-		return h.IsPost()
+// allows tells whether a path has a request's method.
+func (rt *route) allows(h *fasthttp.RequestHeader) bool {
+	return isOptions(h) || rt.takes&methodOf(h) != 0
+}
+
+// hasBody tells whether the body of a request for the path says something.
+func (rt *route) hasBody(h *fasthttp.RequestHeader) bool {
+	return rt.takes&methodOf(h)&(takesPost|takesQuery) != 0
+}
+
+func methodOf(h *fasthttp.RequestHeader) method {
+	switch string(h.Method()) {
+	case "GET", "HEAD":
+		return takesGet
+	case "POST":
+		return takesPost
+	case "QUERY": // draft-ietf-httpbis-safe-method-w-body: a GET with a body
+		return takesQuery
+	case "DELETE":
+		return takesDelete
 	}
-	return h.IsGet() || h.IsHead()
+	return 0
 }
 
 func isOptions(h *fasthttp.RequestHeader) bool { return h.IsOptions() }
@@ -423,7 +450,11 @@ func (a *API) maylook(r *request) bool { return a.admin || a.local(r) }
 // local tells whether the request was made on this machine, to a name of this machine, and
 // through no proxy.
 func (a *API) local(r *request) bool {
-	return !a.admin && a.o.Loopback && !r.headers.proxied && auth.LocalHost(r.host)
+	loopback := a.o.Loopback
+	if a.admin {
+		loopback = a.o.AdminLoopback
+	}
+	return loopback && !r.headers.proxied && auth.LocalHost(r.host)
 }
 
 // spread is the random time after which one who was refused may come back.
@@ -445,13 +476,7 @@ func (a *API) name(b []byte) (string, error) {
 	if t, ok := a.o.Sequencer.Table().Lookup(borrow(b)); ok {
 		return t.Name(), nil
 	}
-	name, err := topic.ParseName(string(b))
-	if err != nil && bytes.ContainsAny(b, "*>") {
-		if _, patternErr := topic.ParsePattern(string(b)); patternErr == nil {
-			return "", errors.New("pattern " + quote(b) + ": patterns are not yet supported; name each topic")
-		}
-	}
-	return name, err
+	return topic.ParseName(string(b))
 }
 
 // foldEqual compares ASCII without regard to case; lower is lower case.

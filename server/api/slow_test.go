@@ -65,6 +65,11 @@ func slowEvent(line []byte) (e event, blank bool, err error) {
 			if err == nil && e.retry > 1<<31-1 {
 				err = errors.New("too large")
 			}
+		case "close":
+			e.close = string(value) == "true"
+			if !e.close && string(value) != "false" {
+				err = errors.New("neither true nor false")
+			}
 		case "id", "time":
 		default:
 			return e, false, fmt.Errorf("unknown %s", name)
@@ -73,7 +78,7 @@ func slowEvent(line []byte) (e event, blank bool, err error) {
 			return e, false, err
 		}
 	}
-	if !seen["data"] {
+	if !seen["data"] && !e.close {
 		return e, false, errors.New("no data")
 	}
 	return e, false, nil
@@ -101,7 +106,7 @@ func unslash(value []byte) string { return strings.ReplaceAll(string(value), `\\
 // sameEvent compares what two readers made of a line.
 func sameEvent(a, b *event) bool {
 	return bytes.Equal(a.topic, b.topic) && bytes.Equal(a.data, b.data) && bytes.Equal(a.kind, b.kind) &&
-		a.retry == b.retry && a.hasTopic == b.hasTopic
+		a.retry == b.retry && a.hasTopic == b.hasTopic && a.close == b.close
 }
 
 // slowQuery reads a query with net/url, in order.

@@ -1,12 +1,11 @@
 package api
 
-// A request for a stream: its parameters become a fanout.Subscription, or an error while HTTP can
+// A request for a stream: its parameters (parameters.go, ask.go) become a fanout.Subscription, or an error while HTTP can
 // still carry one. Both ways come through here; on the short one this is the accept thread.
 
 import (
 	"bytes"
 	"net/netip"
-	"slices"
 	"strconv"
 
 	"penstock/encode"
@@ -20,34 +19,16 @@ import (
 const maxBadID = 64 + 4
 
 // subscribe reads what a request for a stream asks for. The subscription refers to nothing of
-// the request. It also fills what r needs to be told to come back.
-func (a *API) subscribe(r *request) (*fanout.Subscription, *failure) {
-	values := [][]byte{r.headers.accept}
-	if r.headers.accepts > 1 {
-		values = r.header.PeekAll(fasthttp.HeaderAccept)
-	}
-	accepts, alone := acceptsStream(values)
-	r.alone = alone
-	if !accepts {
-		return nil, failf(fasthttp.StatusNotAcceptable, "Accept excludes text/event-stream, which is all there is here; leave it out, or name text/event-stream or */*")
-	}
+// the request. It also fills what r needs to be told to come back. req is nil on the short way,
+// where there is no body. A failure with the status 204 says that nothing is left to be sent.
+func (a *API) subscribe(r *request, req *fasthttp.Request) (*fanout.Subscription, *failure) {
 	sub := fanout.NewSubscription()
-	sub.HTTP10, sub.Coding, sub.Origin = !r.header.IsHTTP11(), encode.Identity, string(r.origin)
-	id, f := a.readSubscription(sub, r)
-	if f != nil {
+	q := asking{a: a, sub: sub}
+	if f := q.read(r, req); f != nil {
 		return nil, f
 	}
-	if r.headers.lastID != nil {
-		id = r.headers.lastID
-	}
-	if len(id) > 0 {
-		last, err := encode.ParseID(id)
-		if err != nil {
-			sub.BadID = string(id[:min(len(id), maxBadID)])
-		} else {
-			sub.Resume, sub.LastID = true, last
-			r.resume, r.lastID = last <= a.o.Sequencer.NewestID(), last
-		}
+	if f := q.finish(); f != nil {
+		return nil, f
 	}
 	who := a.o.Policy.Subscriber(a.local(r))
 	for _, name := range sub.Topics {
@@ -55,105 +36,102 @@ func (a *API) subscribe(r *request) (*fanout.Subscription, *failure) {
 			return nil, failf(fasthttp.StatusForbidden, "topic %s: %v", quote(name), err)
 		}
 	}
+	for _, p := range sub.Patterns {
+		if err := who.MaySubscribe(p.String()); err != nil {
+			return nil, failf(fasthttp.StatusForbidden, "pattern %s: %v", quote(p.String()), err)
+		}
+	}
+	if a.over(sub) {
+		return nil, &failure{status: fasthttp.StatusNoContent}
+	}
 	if a.draining.Load() {
 		return nil, a.unavailable("the server drains; come back in a few seconds")
 	}
 	return sub, nil
 }
 
-// readSubscription reads the path and the query into sub and returns the last event id that the
-// query names; nil for none.
-func (a *API) readSubscription(sub *fanout.Subscription, r *request) (id []byte, f *failure) {
+// read reads path, query, body and headers.
+func (q *asking) read(r *request, req *fasthttp.Request) *failure {
+	if f := r.judgeAccept(); f != nil {
+		return f
+	}
+	sub := q.sub
+	sub.HTTP10, sub.Coding, sub.Origin = !r.header.IsHTTP11(), encode.Identity, string(r.origin)
 	p := pairs{text: r.query}
 	if r.named {
 		names, err := p.plain(r.topic, 0, false)
 		if err != nil {
-			return nil, badRequest("topic in the path: %v", err)
+			return badRequest("topic in the path: %v", err)
 		}
-		if f := a.addTopics(sub, names); f != nil {
-			return nil, f
-		}
-	}
-	var heartbeat bool
-	for {
-		name, value, ok, err := p.next()
-		if err != nil {
-			return nil, badRequest("query: %v", err)
-		}
-		if !ok {
-			break
-		}
-		switch string(name) {
-		case "topic":
-			if f := a.addTopics(sub, value); f != nil {
-				return nil, f
-			}
-			continue
-		case "heartbeat":
-			if heartbeat {
-				return nil, twice(name)
-			}
-			heartbeat = true
-			switch string(value) {
-			case "comment":
-			case "event":
-				return nil, notYet("parameter heartbeat=event")
-			default:
-				return nil, badRequest("parameter heartbeat: %s; it takes comment or event", quote(value))
-			}
-			continue
-		case "rewind", "snapshot", "mode", "interval", "onlag", "name", "envelope", "hello":
-			return nil, notYet("parameter " + string(name))
-		}
-		switch {
-		case isLastID(name):
-			if id != nil {
-				return nil, twice(name)
-			}
-			// Not nil, even when it is empty: it was there.
-			id = append(make([]byte, 0, len(value)), value...)
-		case !ignored(name):
-			return nil, badRequest("parameter %s: unknown; /events takes topic, lastEventId and heartbeat (and ignores names that begin with _)", quote(name))
+		if f := q.addTopics(names); f != nil {
+			return f
 		}
 	}
-	if len(sub.Topics) == 0 {
-		return nil, badRequest("no topic: name one as /events/{topic} or ?topic=, repeated or joined with commas")
+	if f := q.readPairs(&p, "query"); f != nil {
+		return f
 	}
-	slices.Sort(sub.Topics)
-	sub.Topics = slices.Compact(sub.Topics)
-	if n, most := len(sub.Topics), a.o.MaxTopicsPerSubscriber; n > most {
-		return nil, badRequest("%d topics: one stream takes at most %d (--max-topics-per-subscriber)", n, most)
+	if req != nil && routes[atEvents].hasBody(r.header) {
+		if f := q.readBody(req, r); f != nil {
+			return f
+		}
 	}
-	return id, nil
+	q.readID(r)
+	return nil
 }
 
-// addTopics adds names joined with commas.
-func (a *API) addTopics(sub *fanout.Subscription, names []byte) *failure {
-	for more := true; more; {
-		var b []byte
-		b, names, more = bytes.Cut(names, comma)
-		name, err := a.name(b)
-		if err != nil {
-			return badRequest("%v", err)
-		}
-		sub.Topics = append(sub.Topics, name)
+// readID reads where the stream goes on; the header wins.
+func (q *asking) readID(r *request) {
+	id := q.id
+	if r.headers.lastID != nil {
+		id = r.headers.lastID
+	}
+	if len(id) == 0 {
+		return
+	}
+	last, err := encode.ParseID(id)
+	if err != nil {
+		q.sub.BadID = string(id[:min(len(id), maxBadID)])
+		return
+	}
+	q.sub.Resume, q.sub.LastID = true, last
+	r.resume, r.lastID = last <= q.a.o.Sequencer.NewestID(), last
+}
+
+// judgeAccept refuses who takes no event stream, and notes who takes nothing else.
+func (r *request) judgeAccept() *failure {
+	values := [][]byte{r.headers.accept}
+	if r.headers.accepts > 1 {
+		values = r.header.PeekAll(fasthttp.HeaderAccept)
+	}
+	accepts, alone := acceptsStream(values)
+	r.alone = alone
+	if !accepts {
+		return failf(fasthttp.StatusNotAcceptable, "Accept excludes text/event-stream, which is all there is here; leave it out, or name text/event-stream or */*")
 	}
 	return nil
 }
 
-var comma = []byte(",")
-
-// isLastID tells whether a parameter is the last event id: EventSource polyfills write it in
-// several ways.
-func isLastID(name []byte) bool {
-	return foldEqual(name, "lasteventid") || foldEqual(name, "last_event_id") || foldEqual(name, "last-event-id")
-}
-
-// ignored tells whether a parameter may be anything: cache busters begin with an underscore.
-func ignored(name []byte) bool { return len(name) > 0 && name[0] == '_' }
-
-func twice(name []byte) *failure {
-	return badRequest("parameter %s is there twice; it takes one value", quote(name))
+// over tells whether nothing is left to be sent: all topics have ended, and what is asked for
+// begins behind their ends. Who has been told of an end is not told again, whatever snapshot or
+// rewind it asks for: these are for a stream without an id.
+func (a *API) over(sub *fanout.Subscription) bool {
+	if len(sub.Patterns) > 0 || sub.BadID != "" {
+		return false
+	}
+	if !sub.Resume && (sub.Snapshot || sub.Rewind != fanout.Rewind{}) {
+		return false
+	}
+	for _, name := range sub.Topics {
+		t, ok := a.o.Sequencer.Table().Lookup(name)
+		if !ok {
+			return false
+		}
+		end, ended := t.Ended()
+		if !ended || sub.Resume && sub.LastID < end {
+			return false
+		}
+	}
+	return !sub.Resume || sub.LastID <= a.o.Sequencer.NewestID()
 }
 
 // acceptsStream judges Accept (RFC 9110 section 12.5.1): whether it allows text/event-stream, and
@@ -199,7 +177,7 @@ func acceptsStream(values [][]byte) (accepts, alone bool) {
 	return best > 0 && allowed, alone && ranges == 1
 }
 
-var semicolon = []byte(";")
+var comma, semicolon = []byte(","), []byte(";")
 
 // zeroQuality tells whether a media range's parameters exclude it: q=0, q=0.000.
 func zeroQuality(parameters []byte) bool {
@@ -254,12 +232,26 @@ func (a *API) Busy(dst []byte, h *fasthttp.RequestHeader, _ netip.AddrPort) []by
 		if bad := a.judge(&r); bad != nil {
 			f = bad
 		} else if r.at == atEvents && !isOptions(h) {
-			if _, bad := a.subscribe(&r); bad != nil {
-				f = bad
-			}
+			f = a.busyStream(&r, f)
 		}
 	}
 	return a.appendAnswer(dst, &r, func(resp *fasthttp.Response) { a.fail(resp, &r, f) })
+}
+
+// busyStream judges a request for a stream for which there is no room: what is wrong with it is
+// said even so. Of a body that was not read nothing can be said.
+func (a *API) busyStream(r *request, f *failure) *failure {
+	if !routes[atEvents].hasBody(r.header) {
+		if _, bad := a.subscribe(r, nil); bad != nil {
+			return bad
+		}
+		return f
+	}
+	q := asking{a: a, sub: new(fanout.Subscription)}
+	if bad := q.read(r, nil); bad != nil {
+		return bad
+	}
+	return f
 }
 
 // idText is an id as JSON carries it: a string, for JavaScript's numbers end at 2^53.

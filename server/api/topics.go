@@ -90,20 +90,53 @@ func (a *API) topic(resp *fasthttp.Response, r *request) *failure {
 	if f := noParameters(r); f != nil {
 		return f
 	}
-	var p pairs
-	b, err := p.plain(r.topic, 0, false)
-	if err != nil {
-		return badRequest("topic in the path: %v", err)
-	}
-	name, err := topic.ParseName(string(b))
-	if err != nil {
-		return badRequest("%v", err)
+	name, f := r.pathTopic()
+	if f != nil {
+		return f
 	}
 	t, ok := a.o.Sequencer.Table().Lookup(name)
 	if !ok {
 		return failf(fasthttp.StatusNotFound, "topic %s is not known: nobody has published or subscribed to it, or it was forgotten", quote(name))
 	}
 	return a.answerJSON(resp, describe(t))
+}
+
+// endTopic answers DELETE /topics/{topic}. It is a kind of publishing, and asks for the same right:
+// on the admin address too, whose own is to look.
+func (a *API) endTopic(resp *fasthttp.Response, r *request) *failure {
+	who, err := a.o.Policy.Publisher(r.headers.authorization, !a.o.Policy.Configured() && a.local(r))
+	if err != nil {
+		return a.publishFailure(err)
+	}
+	if f := noParameters(r); f != nil {
+		return f
+	}
+	name, f := r.pathTopic()
+	if f != nil {
+		return f
+	}
+	if err := who.MayPublish(name); err != nil {
+		return a.publishFailure(err)
+	}
+	if _, err := a.o.Sequencer.End(name); err != nil {
+		return a.publishFailure(err)
+	}
+	resp.SetStatusCode(fasthttp.StatusNoContent)
+	return nil
+}
+
+// pathTopic is the topic that the path names.
+func (r *request) pathTopic() (string, *failure) {
+	var p pairs
+	b, err := p.plain(r.topic, 0, false)
+	if err != nil {
+		return "", badRequest("topic in the path: %v", err)
+	}
+	name, err := topic.ParseName(string(b))
+	if err != nil {
+		return "", badRequest("%v", err)
+	}
+	return name, nil
 }
 
 // noParameters refuses a query where the path takes none.
