@@ -106,6 +106,7 @@ func (p *Peer) Start(ctx context.Context, o *Options) (*Running, error) {
 	if r.cmd, err = p.start(o, program, dir, port); err == nil {
 		r.cmd.Dir = dir
 		r.cmd.Stdout, r.cmd.Stderr = r.log, r.log
+		r.cmd.WaitDelay = time.Second
 		r.done, err = tied(r.cmd)
 	}
 	if err != nil {
@@ -184,7 +185,9 @@ func (r *Running) Stop() {
 	select {
 	case <-r.done:
 	case <-time.After(3 * time.Second):
-		r.cmd.Process.Kill()
+		// All of them: one that it had started may live on and hold its output open, which
+		// Wait waits for.
+		syscall.Kill(-r.cmd.Process.Pid, syscall.SIGKILL)
 		<-r.done
 	}
 	// What it had started and left behind.
