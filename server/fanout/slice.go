@@ -107,10 +107,11 @@ func (sh *shard) look(m *subscriber) (s slice, found []topic.Found) {
 	limit := sh.position(a)
 	s.place, s.told = p.next, m.told
 	switch {
+	skims := l.skims(a)
 	case p.snapping(l.cursor):
 		found, s.place = sh.snapshot(a, p)
 		s.next = l.cursor
-	case l.skims(a) && !p.rewind:
+	case skims && !p.rewind:
 		found, s.gap = sh.newest(m, limit)
 		s.next = max(l.cursor, limit)
 		if n := prefix(found, sliceBytes); n < len(found) {
@@ -133,7 +134,7 @@ func (sh *shard) look(m *subscriber) (s slice, found []topic.Found) {
 			s.gap = false // it asked for what is there
 		}
 	}
-	if s.gap && m.onLag == OnLagLatest && l.reason == GapLag && !l.skim {
+	if s.gap && m.onLag == OnLagLatest && l.reason == GapLag && !skims {
 		l.skim = true
 		s, found = sh.look(m)
 		s.gap = true
@@ -144,8 +145,8 @@ func (sh *shard) look(m *subscriber) (s slice, found []topic.Found) {
 // skims tells whether only the newest event of each topic is of interest.
 func (l *lag) skims(a *audience) bool { return l.skim || a.pace != nil && a.pace.latest }
 
-// newest finds the newest entry before a position of each of m's topics that has one newer
-// than what m was told. lost tells whether one will never be known: it is out of reach
+// newest finds the newest event before a position of each of m's topics that has one newer
+// than what m was told, and the topic's end if that has come after it. lost tells whether one will never be known: it is out of reach
 // and nothing newer has come, or, for a resume, it may have been here before what is
 // known of the topic begins.
 func (sh *shard) newest(m *subscriber, limit ring.Position) (found []topic.Found, lost bool) {
