@@ -162,10 +162,8 @@ func (sh *shard) flushLatest(a *audience) {
 	c := a.pace
 	found, lost := sh.found[:0], false
 	for _, place := range c.changed {
-		f, ok, gone := sh.seq.Latest(a.topics[place], sh.read)
-		if ok && f.Entry.ID() > c.beforeID {
-			found = append(found, f)
-		}
+		var gone bool
+		found, gone = sh.seq.AppendLatest(found, a.topics[place], sh.read, c.beforeID)
 		lost = lost || gone
 	}
 	sh.found = found

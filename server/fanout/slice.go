@@ -158,20 +158,17 @@ func (sh *shard) newest(m *subscriber, limit ring.Position) (found []topic.Found
 	}
 	found = sh.found[:0]
 	for _, t := range topics {
-		f, ok, gone := sh.seq.Latest(t, limit)
-		if ok && f.Entry.ID() > m.told {
-			found = append(found, f)
-		}
-		id, _, _ := t.Newest()
-		lost = lost || gone && id > m.told || l.opening != nil && m.told < t.Since()
+		var gone bool
+		found, gone = sh.seq.AppendLatest(found, t, limit, m.told)
+		lost = lost || gone || l.opening != nil && m.told < t.Since()
 	}
 	sh.found = found
 	sortFound(found)
 	return found, lost
 }
 
-// snapshot finds the newest entries, as they were where the subscriber joined, of
-// the topics that nothing newer has been sent of: a slice of them from a place on. For an
+// snapshot finds the newest events, and the ends behind them, as they were where the
+// subscriber joined, of the topics that nothing newer has been sent of: a slice of them from a place on. For an
 // audience with patterns the places are parts of the table.
 func (sh *shard) snapshot(a *audience, p *past) (found []topic.Found, place int32) {
 	found = sh.found[:0]
@@ -185,8 +182,12 @@ func (sh *shard) snapshot(a *audience, p *past) (found []topic.Found, place int3
 			topics = a.topics[place : place+1]
 		}
 		for _, t := range topics {
-			if f, ok, _ := sh.seq.Latest(t, p.until); ok && f.Entry.ID() <= p.after {
-				found = append(found, f)
+			n := len(found)
+			found, _ = sh.seq.AppendLatest(found, t, p.until, 0)
+			if len(found) > n && found[len(found)-1].Entry.ID() > p.after {
+				found = found[:n]
+			}
+			for _, f := range found[n:] {
 				size += len(f.Entry.Frame())
 			}
 		}
