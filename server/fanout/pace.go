@@ -30,7 +30,7 @@ type pace struct {
 	marks    []bool        // of those
 	due      time.Time     // when it is flushed; only while stirred
 	last     time.Time     // when it was flushed last
-	at       int           // its place in shard.paced; only while stirred
+	at       int           // its place in shard.paced, -1 while it is being flushed; only while stirred
 }
 
 // newPace makes an audience's pace, nil for one that gets everything at once.
@@ -232,12 +232,16 @@ func (sh *shard) schedule(a *audience) {
 	sh.siftUp(a.pace.at)
 }
 
-// unschedule takes a out of the heap.
+// unschedule takes a out of the heap, if it is there.
 func (sh *shard) unschedule(a *audience) {
 	i, last := a.pace.at, len(sh.paced)-1
+	if i < 0 {
+		return // its members left while it was flushed
+	}
 	sh.place(i, sh.paced[last])
 	sh.paced[last] = nil
 	sh.paced = sh.paced[:last]
+	a.pace.at = -1
 	if i < last {
 		sh.siftDown(i)
 		sh.siftUp(i)
