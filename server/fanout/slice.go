@@ -55,9 +55,11 @@ func (sh *shard) nextSlice(m *subscriber) slice {
 		buf = sh.appendOpening(buf, l.opening, s.told)
 	}
 	if s.gap {
-		s.told = max(m.told, sh.servedID(a))
-		if len(found) > 0 {
+		switch {
+		case len(found) > 0:
 			s.told = max(m.told, found[0].Entry.ID()-1)
+		case s.next >= sh.position(a):
+			s.told = max(m.told, sh.servedID(a))
 		}
 		buf = sh.appendGap(buf, m, s.told)
 	}
@@ -105,9 +107,9 @@ func (sh *shard) look(m *subscriber) (s slice, found []topic.Found) {
 	a, l := m.audience, m.lag
 	p := &l.past
 	limit := sh.position(a)
+	skims := l.skims(a)
 	s.place, s.told = p.next, m.told
 	switch {
-	skims := l.skims(a)
 	case p.snapping(l.cursor):
 		found, s.place = sh.snapshot(a, p)
 		s.next = l.cursor
