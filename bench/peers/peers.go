@@ -48,7 +48,8 @@ type Options struct {
 // All lists the peers, Penstock first.
 func All() []*Peer {
 	return []*Peer{
-		penstock("penstock", nil), floor("floor", 0, 0), floor("floor-10ms", 10, 0), floor("floor-heartbeat", 0, 1000), nchan("nchan", 1), nchan("nchan-2", 2),
+		penstock("penstock", nil), floor("floor", 0, 0, 0), floor("floor-10ms", 10, 0, 0), floor("floor-heartbeat", 0, 1000, 0), floor("floor-resume", 10, 0, 1),
+		nchan("nchan", 1), nchan("nchan-2", 2),
 		goPeer("net/http", "nethttp", "a goroutine and a channel of 256 for each stream: what everybody writes"),
 		goPeer("fasthttp", "fasthttp", "its stream writer: a goroutine and a channel of 256 for each stream"),
 		goPeer("r3labs", "r3labs", "r3labs/sse over net/http: a goroutine a stream, one for each topic that feeds their channels"),
