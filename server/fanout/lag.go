@@ -195,7 +195,7 @@ func (sh *shard) settle(m *subscriber) (more bool) {
 		}
 		return true
 	}
-	if a.is(over) {
+	if a.is(over) && position == sh.read {
 		sh.end(m, TopicsEnded)
 		return false
 	}
