@@ -70,6 +70,7 @@ func (sh *shard) beat(m *subscriber) {
 		m.told = id
 	}
 	if n < len(bytes) {
+		m.told = max(m.told, a.lastID)
 		l := sh.newLag(m)
 		l.cursor, l.reason = sh.position(a), GapLag
 		sh.hold(l, bytes[n:])
