@@ -228,7 +228,7 @@ func (sh *shard) served(m *subscriber, s *slice, n int) {
 			sh.hold(l, s.bytes[n:])
 		}
 	}
-	l.cursor = s.next
+	l.cursor, l.unknown = s.next, false
 	l.past.passed(l.cursor, s.place, m.audience)
 	if l.fell && l.cursor >= l.fellUntil {
 		l.fell, l.topics = false, nil // what follows is in the ring
@@ -346,6 +346,7 @@ func (sh *shard) guard() {
 // ring's tail has passed what came next. What each of them lost is told to it by
 // its own gap.
 func (sh *shard) lapAll() {
+	sh.judgeUnread()
 	for _, a := range sh.audiences {
 		from, told := sh.position(a), sh.servedID(a)
 		if a.pace != nil && a.pace.stirred {

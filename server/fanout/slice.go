@@ -153,10 +153,12 @@ func (l *lag) skims(a *audience) bool { return l.skim || a.pace != nil && a.pace
 // known of the topic begins.
 func (sh *shard) newest(m *subscriber, limit ring.Position) (found []topic.Found, lost bool) {
 	l, topics := m.lag, m.audience.topics
-	if m.audience.wild != nil && l.cursor == 0 {
-		// A topic may have been quiet since the audience came.
-		topics = sh.seq.Table().Matching(m.audience.wild.patterns, m.told)
-		lost = l.opening != nil && m.told < sh.seq.Table().NewestForgotten()
+	if m.audience.wild != nil {
+		if l.cursor == 0 {
+			// A topic may have been quiet since the audience came.
+			topics = sh.seq.Table().Matching(m.audience.wild.patterns, m.told)
+		}
+		lost = m.told < sh.seq.Table().NewestForgotten()
 	}
 	found = sh.found[:0]
 	for _, t := range topics {
@@ -227,7 +229,7 @@ func (p *past) passed(cursor ring.Position, place int32, a *audience) {
 // are gone. stands is the gap's own id.
 func (sh *shard) appendGap(buf []byte, m *subscriber, stands uint64) []byte {
 	g := encode.Gap{After: strconv.FormatUint(m.told, 10), Before: sh.seq.BeforeID(), Reason: gapName(m.lag.reason)}
-	for _, t := range m.topics() {
+	for _, t := range sh.topicsOf(m) {
 		if sh.seq.Lost(t, m.told) {
 			g.Topics = append(g.Topics, t.Name())
 		}
@@ -239,10 +241,12 @@ func (sh *shard) appendGap(buf []byte, m *subscriber, stands uint64) []byte {
 	return encode.AppendGap(buf, &g, stands)
 }
 
-// topics are those that m may have lost something of.
-func (m *subscriber) topics() []*topic.Topic {
-	if m.lag.fell {
+// topicsOf are those that m may have lost something of.
+func (sh *shard) topicsOf(m *subscriber) []*topic.Topic {
+	if w := m.audience.wild; m.lag.fell {
 		return m.lag.topics
+	} else if w != nil {
+		return sh.seq.Table().Matching(w.patterns, m.told)
 	}
 	return m.audience.topics
 }
