@@ -132,9 +132,9 @@ func (sh *shard) look(m *subscriber) (s slice, found []topic.Found) {
 			found, s.next, s.gap = sh.seq.GatherAbove(sh.found[:0], a.topics, p.floors, m.told, l.cursor, limit, sliceBytes)
 			sh.found = found
 		}
-		if p.rewind && l.opening != nil {
-			s.gap = false // it asked for what is there
-		}
+	}
+	if l.opening != nil && (p.rewind || l.opening.BadID != "") {
+		s.gap = false // it asked for what is there; it is sent a gap anyway
 	}
 	if s.gap && m.onLag == OnLagLatest && l.reason == GapLag && !skims {
 		l.skim = true
