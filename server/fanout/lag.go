@@ -223,7 +223,7 @@ func (sh *shard) served(m *subscriber, s *slice, n int) {
 	}
 	if n < len(s.bytes) {
 		if s.again {
-			l.rest = rest{first: l.cursor, end: s.next, after: after, size: len(s.bytes), sent: n}
+			l.rest = rest{first: s.first, end: s.next, after: after, size: len(s.bytes), sent: n}
 		} else {
 			sh.hold(l, s.bytes[n:])
 		}
@@ -311,15 +311,14 @@ func (sh *shard) dropRest(l *lag) {
 // the limit the one furthest behind is cut; it may resume.
 //
 // Looking at all laggards costs something, so that it happens only once for
-// every eighth of the ring that is read; a rest is copied out when a quarter
-// of the ring has been read since. Publishers let no shard be further behind than
-// another quarter.
+// every quarter of the slack that is read; a rest is copied out when half of it has
+// been read since.
 func (sh *shard) guard() {
-	if step := ring.Position(sh.ringSize); sh.read >= sh.guarded+step/8 {
+	if sh.read >= sh.guarded+sh.slack/4 {
 		sh.guarded = sh.read
 		for i := len(sh.laggards) - 1; i >= 0; i-- {
 			m := sh.laggards[i]
-			if r := &m.lag.rest; r.size > 0 && r.first+step/4 < sh.read {
+			if r := &m.lag.rest; r.size > 0 && r.first+sh.slack/2 < sh.read {
 				if bytes := sh.remake(m); bytes != nil {
 					sh.hold(m.lag, bytes)
 				} else {
@@ -340,6 +339,15 @@ func (sh *shard) guard() {
 		}
 		sh.leave(last, LagMemory)
 	}
+}
+
+// slackOf is how far behind the read position of a pass an entry may be that will still
+// be in the ring at the next one's end: publishers let no shard be further behind
+// than a quarter of the ring and an event, which a pass may read while as much
+// is published. 0 where the greatest events leave none: rests are copied out at once then.
+func slackOf(r *ring.Ring) ring.Position {
+	event := r.Size() - r.Span()
+	return ring.Position(max(0, r.Span()-2*(r.Size()/4+event)))
 }
 
 // lapAll makes every live member lag from where it has been served to: the

@@ -20,8 +20,9 @@ type slice struct {
 	place  int32         // where a snapshot goes on after it
 	told   uint64        // the newest id in it
 	events int
-	gap    bool // it says that something was lost
-	again  bool // its bytes can be made again from the ring
+	gap    bool          // it says that something was lost
+	again  bool          // its bytes can be made again from the ring ...
+	first  ring.Position // ... where the first of its events is
 }
 
 // shared is the slice made last, for those of the same audience with the same
@@ -76,6 +77,9 @@ func (sh *shard) nextSlice(m *subscriber) slice {
 		if len(found) > 0 {
 			s.told = found[len(found)-1].Entry.ID()
 		}
+	}
+	if s.again && len(found) > 0 {
+		s.first = found[0].Position
 	}
 	s.events = len(found)
 	sh.scratch = buf
