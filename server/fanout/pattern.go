@@ -180,6 +180,10 @@ func (sh *shard) lookWild(m *subscriber, limit ring.Position) (found []topic.Fou
 		sh.fall(m, limit)
 		unknown = l.unknown
 	}
+	if l.fellUntil < sh.ring.Tail() && l.past.floors == nil {
+		sh.fall(m, limit) // more has left the ring: one gap for all of it
+		unknown = unknown || l.unknown
+	}
 	found, next, lost = sh.gatherFallen(m, limit)
 	if (lost || unknown) && len(found) == 0 && next < limit {
 		// It fell long ago and its socket has taken nothing since. A gap wants an
