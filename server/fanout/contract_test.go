@@ -240,7 +240,7 @@ func (c *stream) rewound(r Rewind, start uint64, m *moment) {
 		if !c.wants(name) {
 			continue
 		}
-		floor := m.gone[name]
+		floor := min(m.gone[name], c.served) // what was lost since is told by a gap
 		if r.Since > 0 {
 			floor = max(floor, uint64(max(0, c.joined.time.Add(-r.Since).UnixMicro())))
 		}
@@ -514,7 +514,8 @@ func (c *stream) ended(m *moment) {
 	}
 	c.done = true
 	_, may := c.lost(c.last, m)
-	closed := c.sub.OnLag == OnLagClose && len(may) > 0
+	unknown := len(c.sub.Patterns) > 0 && c.last < m.forgotten
+	closed := c.sub.OnLag == OnLagClose && (len(may) > 0 || unknown)
 	reason := c.drain || c.over() || closed
 	switch {
 	case c.hung || m.faulty:

@@ -281,7 +281,7 @@ func (w *world) pass(p *post) (busy bool) {
 		m.gone[name] = w.gone(name)
 	}
 	m.faulty = len(p.fail) > 0
-	if m.overrun = p.sh.follower.Unread() > uint64(p.sh.ringSize/4); m.overrun {
+	if m.overrun = p.sh.follower.Unread() > uint64(w.seq.Ring().Size()/4+16<<10); m.overrun {
 		p.over = append(p.over, m)
 	}
 	p.now_, p.ground.time = m, w.time
@@ -302,7 +302,8 @@ func (w *world) pass(p *post) (busy bool) {
 			}
 		}
 		if c.joined == nil {
-			if c.joined, c.served = m, m.read; member != nil {
+			c.joined, c.served = m, m.read
+			if goesBack := c.sub.Resume && c.sub.LastID <= m.read || c.sub.BadID == "" && c.sub.Rewind != (Rewind{}); goesBack && member != nil {
 				c.served = p.sh.servedID(member.audience)
 			}
 		}
