@@ -30,7 +30,6 @@ type weighing struct {
 	base, debug string
 	port        string
 	streams     []net.Conn
-	stop        func()
 }
 
 // A weight is the memory in use at a moment, in bytes.
