@@ -47,7 +47,7 @@ var hostile = []struct {
 	}},
 	{"half a chunk, then a half-close", func(w *wire, random *rand.Rand) {
 		w.try(head("POST /publish/quiet HTTP/1.1", "Transfer-Encoding: chunked") + "fffff\r\n" + strings.Repeat("x", random.IntN(90_000)))
-		_ = w.CloseWrite()
+		_ = w.tcp().CloseWrite()
 		w.drain()
 	}},
 	{"a stream, then a reset", func(w *wire, random *rand.Rand) {
@@ -58,11 +58,11 @@ var hostile = []struct {
 	{"a stream, then a half-close", func(w *wire, random *rand.Rand) {
 		w.try(head("GET /events/news HTTP/1.0"))
 		w.some(random.IntN(300))
-		_ = w.CloseWrite()
+		_ = w.tcp().CloseWrite()
 		w.drain()
 	}},
 	{"a stream that is not read, and talks", func(w *wire, _ *rand.Rand) {
-		_ = w.SetReadBuffer(4096)
+		_ = w.tcp().SetReadBuffer(4096)
 		w.try(head("GET /events/news HTTP/1.1"))
 		w.try(strings.Repeat(head("GET /events/news HTTP/1.1"), 500))
 		w.reset()
@@ -107,14 +107,14 @@ var hostile = []struct {
 }
 
 // try sends what the server takes.
-func (w *wire) try(text string) { _, _ = io.WriteString(w.TCPConn, text) }
+func (w *wire) try(text string) { _, _ = io.WriteString(w.Conn, text) }
 
 // some reads at least n bytes, if they come.
-func (w *wire) some(n int) { _, _ = io.CopyN(io.Discard, w.TCPConn, int64(n)) }
+func (w *wire) some(n int) { _, _ = io.CopyN(io.Discard, w.Conn, int64(n)) }
 
 // drain reads to the end, whatever that is.
 func (w *wire) drain() {
-	_, _ = io.Copy(io.Discard, w.TCPConn)
+	_, _ = io.Copy(io.Discard, w.Conn)
 	w.Close()
 }
 
@@ -187,7 +187,7 @@ func tryDial(t testing.TB, srv *servertest.Server) (*wire, error) {
 		return nil, err
 	}
 	_ = c.SetDeadline(time.Now().Add(impatience))
-	return &wire{TCPConn: c.(*net.TCPConn), t: t}, nil
+	return &wire{Conn: c, t: t}, nil
 }
 
 // descriptors counts what this process has open.
@@ -435,7 +435,7 @@ func TestRequestsInAnyPieces(t *testing.T) {
 	w.block(false)
 
 	crumbs := dialTo(t, srv)
-	_ = crumbs.SetNoDelay(true)
+	_ = crumbs.tcp().SetNoDelay(true)
 	for _, c := range []byte(head("GET /events/news HTTP/1.1")) {
 		crumbs.send(string(c))
 	}
@@ -443,11 +443,11 @@ func TestRequestsInAnyPieces(t *testing.T) {
 	crumbs.block(false)
 
 	publisher := dialTo(t, srv)
-	_ = publisher.SetNoDelay(true)
+	_ = publisher.tcp().SetNoDelay(true)
 	for _, c := range []byte(head("POST /publish/news HTTP/1.1", "Transfer-Encoding: chunked") + "5\r\nin pi\r\n3;x=y\r\nece\r\n1\r\ns\r\n0\r\n\r\n") {
 		publisher.send(string(c))
 	}
-	_ = publisher.CloseWrite()
+	_ = publisher.tcp().CloseWrite()
 	if got := publisher.all(); !strings.HasPrefix(got, "HTTP/1.1 200 OK\r\n") {
 		t.Fatalf("a publisher that half-closed got %q", got)
 	}
@@ -456,6 +456,6 @@ func TestRequestsInAnyPieces(t *testing.T) {
 			t.Errorf("a stream got %q", got)
 		}
 	}
-	_ = crumbs.CloseWrite()
+	_ = crumbs.tcp().CloseWrite()
 	servertest.WaitUntil(t, "the half-closed stream to be dropped", func() bool { return stats(t, srv).Connections.Streams == 1 })
 }

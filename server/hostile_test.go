@@ -29,27 +29,30 @@ const impatience = 30 * time.Second
 
 // A wire is a client that speaks bytes. The test's goroutine.
 type wire struct {
-	*net.TCPConn
+	net.Conn
 	t    testing.TB
 	rest []byte // read, and not yet given by until
 }
 
-func dial(t testing.TB, address string) *wire {
+func dial(t testing.TB, network, address string) *wire {
 	t.Helper()
-	c, err := net.DialTimeout("tcp", address, impatience)
+	c, err := net.DialTimeout(network, address, impatience)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
 	_ = c.SetDeadline(time.Now().Add(impatience))
-	return &wire{TCPConn: c.(*net.TCPConn), t: t}
+	return &wire{Conn: c, t: t}
 }
 
 // dialTo dials a server's main address.
 func dialTo(t testing.TB, srv *servertest.Server) *wire {
 	t.Helper()
-	return dial(t, srv.Addr().String())
+	return dial(t, "tcp", srv.Addr().String())
 }
+
+// tcp is the connection with what only TCP has.
+func (w *wire) tcp() *net.TCPConn { return w.Conn.(*net.TCPConn) }
 
 func (w *wire) send(text string) *wire {
 	w.t.Helper()
@@ -107,7 +110,7 @@ func (w *wire) answer() (*http.Response, string) {
 
 // reset closes the connection with a reset.
 func (w *wire) reset() {
-	_ = w.SetLinger(0)
+	_ = w.tcp().SetLinger(0)
 	_ = w.Close()
 }
 
@@ -226,9 +229,9 @@ func TestEveryRowOfTheErrorTable(t *testing.T) {
 			// The answer may come before all is sent, and must arrive all the same.
 			sent := make(chan error, 1)
 			go func() {
-				_, err := io.WriteString(w.TCPConn, row.send)
+				_, err := io.WriteString(w.Conn, row.send)
 				if err == nil && row.half {
-					err = w.CloseWrite()
+					err = w.tcp().CloseWrite()
 				}
 				sent <- err
 			}()
