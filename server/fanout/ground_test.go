@@ -156,6 +156,7 @@ type house struct {
 
 type houseOptions struct {
 	ringSize, maxEvent, keep int
+	maxTopics                int
 	flushMax                 int
 	lagMemory                int64
 	heartbeat                time.Duration
@@ -165,7 +166,7 @@ func newHouse(t testing.TB, o houseOptions) *house {
 	t.Helper()
 	h := &house{ground: newGround(), micros: 1000}
 	seq, err := topic.New(topic.Options{
-		RingSize: or(o.ringSize, 1<<20), MaxEventSize: or(o.maxEvent, 16<<10), MaxTopics: 1000,
+		RingSize: or(o.ringSize, 1<<20), MaxEventSize: or(o.maxEvent, 16<<10), MaxTopics: or(o.maxTopics, 1000),
 		Keep: o.keep, KeepSize: 1 << 20, PublishWait: time.Second, MaxWaiting: 1,
 		Now: func() int64 { return h.micros },
 	})

@@ -59,6 +59,7 @@ func (sh *shard) join(j joiner) {
 	}
 	l.past.until = max(l.cursor, sh.position(m.audience))
 	l.past.snapshot, l.past.after = s.Snapshot, m.told
+	l.past.untilID = sh.servedID(m.audience)
 	if _, more := sh.catchUp(m); more {
 		sh.wake(m)
 	}

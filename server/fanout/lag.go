@@ -229,7 +229,11 @@ func (sh *shard) served(m *subscriber, s *slice, n int) {
 		}
 	}
 	l.cursor, l.unknown = s.next, false
+	rewound := l.past.rewind
 	l.past.passed(l.cursor, s.place, m.audience)
+	if rewound && !l.past.rewind {
+		m.told = max(m.told, l.past.untilID) // what it did not ask for before that is no loss
+	}
 	if l.fell && l.cursor >= l.fellUntil {
 		l.fell, l.topics = false, nil // what follows is in the ring
 	}

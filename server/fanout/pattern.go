@@ -189,7 +189,8 @@ func (sh *shard) lookWild(m *subscriber, limit ring.Position) (found []topic.Fou
 		// It fell long ago and its socket has taken nothing since. A gap wants an
 		// event behind it, or the place where m stands.
 		sh.fall(m, limit)
-		found, next, lost = sh.gatherFallen(m, limit)
+		found, next, _ = sh.gatherFallen(m, limit)
+		lost = true
 	}
 	return found, next, lost || unknown
 }

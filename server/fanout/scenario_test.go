@@ -118,6 +118,8 @@ func (p *player) options(text string) {
 		switch name {
 		case "ring":
 			o.ringSize = n
+		case "max-topics":
+			o.maxTopics = n
 		case "keep":
 			o.keep = n
 		case "flush-max":

@@ -66,7 +66,7 @@ func (sh *shard) nextSlice(m *subscriber) slice {
 		buf = sh.appendGap(buf, m, s.told)
 	}
 	s.again = plain && !s.gap && !l.skims(a)
-	if l.past.snapping(l.cursor) {
+	if l.snapping() {
 		for i := range found {
 			buf = encode.AppendWithoutID(buf, sh.frame(found[i].Entry, a.form))
 		}
@@ -115,7 +115,7 @@ func (sh *shard) look(m *subscriber) (s slice, found []topic.Found) {
 	skims := l.skims(a)
 	s.place, s.told = p.next, m.told
 	switch {
-	case p.snapping(l.cursor):
+	case l.snapping():
 		found, s.place = sh.snapshot(a, p)
 		s.next = l.cursor
 	case skims && !p.rewind:
@@ -223,8 +223,11 @@ func (p *past) places(a *audience) int {
 // due tells whether something of the past is still to be served.
 func (p *past) due() bool { return p.rewind || p.snapshot }
 
-// snapping tells whether a snapshot's turn has come.
-func (p *past) snapping(cursor ring.Position) bool { return p.snapshot && cursor >= p.until }
+// snapping tells whether a snapshot's turn has come: a resume goes first, if only
+// to find out in an empty ring that something is lost.
+func (l *lag) snapping() bool {
+	return l.past.snapshot && l.cursor >= l.past.until && (l.opening == nil || !l.opening.Resume)
+}
 
 // passed forgets what of the past has been served.
 func (p *past) passed(cursor ring.Position, place int32, a *audience) {

@@ -70,6 +70,7 @@ type lag struct {
 // is nothing, or nothing more.
 type past struct {
 	until    ring.Position // where it joined: rewind and snapshot look at nothing newer
+	untilID  uint64        // the newest id before until
 	floors   []uint64      // rewind by count: for each topic the id after which it begins
 	after    uint64        // snapshot: topics with something newer have been served
 	rewind   bool          // what is out of reach before until is no loss
