@@ -171,7 +171,7 @@ func (sh *shard) lookWild(m *subscriber, limit ring.Position) (found []topic.Fou
 			from = sh.ring.After(m.told)
 		}
 		if l.cursor > 0 || sh.seq.Dropped() <= m.told {
-			found, next, lost = sh.seq.Walk(sh.found[:0], func(number uint64) bool { return sh.wants(a, number) }, m.told, from, limit, sliceBytes)
+			found, next, lost = sh.seq.Walk(sh.found[:0], func(number uint64) bool { return sh.wants(a, number) }, m.told, from, limit, a.sliceSize())
 			sh.found = found
 			if !lost {
 				return found, next, unknown
@@ -179,7 +179,7 @@ func (sh *shard) lookWild(m *subscriber, limit ring.Position) (found []topic.Fou
 		}
 		sh.fall(m, limit)
 	}
-	found, next, lost = sh.seq.GatherAbove(sh.found[:0], l.topics, l.past.floors, m.told, l.cursor, min(limit, l.fellUntil), sliceBytes)
+	found, next, lost = sh.seq.GatherAbove(sh.found[:0], l.topics, l.past.floors, m.told, l.cursor, min(limit, l.fellUntil), a.sliceSize())
 	sh.found = found
 	return found, next, lost || unknown
 }

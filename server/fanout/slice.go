@@ -20,8 +20,9 @@ type slice struct {
 	place  int32         // where a snapshot goes on after it
 	told   uint64        // the newest id in it
 	events int
-	gap    bool // it says that something was lost
-	again  bool // its bytes can be made again from the ring
+	gap    bool   // it says that something was lost
+	again  bool   // its bytes can be made again from the ring
+	plain  []byte // compressed: what was; as long valid as bytes
 }
 
 // shared is the slice made last, for those of the same audience with the same
@@ -80,8 +81,13 @@ func (sh *shard) nextSlice(m *subscriber) slice {
 	if head == 0 && len(buf) == encode.ChunkHead {
 		return s // nothing to send
 	}
+	whole := s.again
+	if a.packed != nil {
+		buf, s.plain = sh.packSlice(buf, head+encode.ChunkHead, l.opening != nil)
+		sh.scratch, s.again = buf, false
+	}
 	s.bytes = seal(buf, head, a.is(http10))
-	if s.again {
+	if whole {
 		sh.shared = shared{slice: s, audience: a, cursor: l.cursor, after: m.told, firstID: found[0].Entry.ID()}
 	}
 	return s
@@ -113,7 +119,7 @@ func (sh *shard) look(m *subscriber) (s slice, found []topic.Found) {
 	case l.skims(a) && !p.rewind:
 		found, s.gap = sh.newest(m, limit)
 		s.next = max(l.cursor, limit)
-		if n := prefix(found, sliceBytes); n < len(found) {
+		if n := prefix(found, a.sliceSize()); n < len(found) {
 			found, s.next = found[:n], l.cursor
 		} else {
 			l.skim = false
@@ -126,7 +132,7 @@ func (sh *shard) look(m *subscriber) (s slice, found []topic.Found) {
 		if a.wild != nil {
 			found, s.next, s.gap = sh.lookWild(m, limit)
 		} else {
-			found, s.next, s.gap = sh.seq.GatherAbove(sh.found[:0], a.topics, p.floors, m.told, l.cursor, limit, sliceBytes)
+			found, s.next, s.gap = sh.seq.GatherAbove(sh.found[:0], a.topics, p.floors, m.told, l.cursor, limit, a.sliceSize())
 			sh.found = found
 		}
 		if p.rewind && l.opening != nil {
@@ -176,7 +182,7 @@ func (sh *shard) snapshot(a *audience, p *past) (found []topic.Found, place int3
 	found = sh.found[:0]
 	place = p.next
 	topics := a.topics
-	for size := 0; int(place) < p.places(a) && size < sliceBytes; place++ {
+	for size := 0; int(place) < p.places(a) && size < a.sliceSize(); place++ {
 		topics = topics[:0:0]
 		if a.wild != nil {
 			topics = sh.seq.Table().MatchingIn(topics, int(place), a.wild.patterns, 0)

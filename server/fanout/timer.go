@@ -12,6 +12,7 @@ package fanout
 // Everything here runs on the shard's thread.
 
 import (
+	"syscall"
 	"time"
 
 	"penstock/encode"
@@ -55,32 +56,48 @@ func (sh *shard) beat(m *subscriber) {
 	if idle < sh.ticksRound/2 {
 		return
 	}
+	if a.packed != nil {
+		sh.beatPacked(m)
+		return
+	}
 	id := sh.servedID(a)
-	moved := id > max(m.told, a.lastID)
-	bytes := sh.heartbeatBytes(a, id, moved)
-	n, _ := sh.sys.send(m.fd, bytes)
+	sh.sendBeat(m, sh.heartbeatOf(a, id, id > max(m.told, a.lastID)))
+}
+
+// sendBeat sends m a heartbeat. One whose socket takes nothing of it stays as
+// it was: if it is full it needs none, if it is dead epoll will tell.
+func (sh *shard) sendBeat(m *subscriber, b *beat) syscall.Errno {
+	a := m.audience
+	bytes := b.bytes[index(a.packed != nil)][index(!a.is(http10))]
+	n, errno := sh.sys.send(m.fd, bytes)
 	add(&sh.stats.sends, 1)
 	add(&sh.stats.bytesOut, uint64(n))
 	if n == 0 {
-		return // full, or dead: the first needs no heartbeat, of the second epoll will tell
+		return errno
 	}
 	add(&sh.stats.heartbeats, 1)
 	m.sent = sh.tick
-	if moved {
-		m.told = id
-	}
+	m.told = max(m.told, b.id)
 	if n < len(bytes) {
+		if p := a.packed; p != nil && p.out(m) != nil {
+			p.places[m.at].Add(b.plain)
+		}
 		l := sh.newLag(m)
 		l.cursor, l.reason = sh.position(a), GapLag
 		sh.hold(l, bytes[n:])
 		sh.block(m)
+	} else if m.owed {
+		a.packed.pay(m)
 	}
+	return errno
 }
 
-// beats are a heartbeat's bytes, made once for all who get the same.
-type beats struct {
-	id    uint64
-	bytes [2][]byte // by HTTP version: 1.0, 1.1
+// A beat is a heartbeat's bytes, made once for all who get the same. It never
+// changes.
+type beat struct {
+	id    uint64       // that it says; 0 for none
+	plain []byte       // what compressed streams move on by; nothing for a comment
+	bytes [2][2][]byte // as they are and compressed, each by HTTP version: 1.0, 1.1
 }
 
 func index(b bool) int {
@@ -90,21 +107,33 @@ func index(b bool) int {
 	return 0
 }
 
-// heartbeatBytes are those of a heartbeat to a's members.
-func (sh *shard) heartbeatBytes(a *audience, id uint64, moved bool) []byte {
+// heartbeatOf is a heartbeat for a's members.
+//
+// In a compressed stream it is stored: so all get the same bytes, and it takes no
+// CPU. A comment is an empty block there.
+func (sh *shard) heartbeatOf(a *audience, id uint64, moved bool) *beat {
 	kind := &sh.beats[index(a.is(beatEvents))][index(moved)]
-	if kind.bytes[0] == nil || (moved && kind.id != id) {
-		var plain []byte
-		switch {
-		case a.is(beatEvents):
-			plain = encode.AppendHeartbeatEvent(nil, id, moved)
-		case moved:
-			plain = encode.AppendHeartbeatID(nil, id)
-		default:
-			plain = encode.AppendHeartbeat(nil)
-		}
-		kind.id = id
-		kind.bytes[0], kind.bytes[1] = plain, encode.AppendChunk(nil, plain)
+	if *kind != nil && (!moved || (*kind).id == id) {
+		return *kind
 	}
-	return kind.bytes[index(!a.is(http10))]
+	b := new(beat)
+	var plain []byte
+	switch {
+	case a.is(beatEvents):
+		plain = encode.AppendHeartbeatEvent(nil, id, moved)
+		b.plain = plain
+	case moved:
+		plain = encode.AppendHeartbeatID(nil, id)
+		b.plain = plain
+	default:
+		plain = encode.AppendHeartbeat(nil)
+	}
+	if moved {
+		b.id = id
+	}
+	for i, bytes := range [][]byte{plain, encode.AppendDeflate(nil, b.plain, nil, encode.Stored)} {
+		b.bytes[i] = [2][]byte{bytes, encode.AppendChunk(nil, bytes)}
+	}
+	*kind = b
+	return b
 }
