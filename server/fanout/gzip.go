@@ -33,12 +33,11 @@ type packed struct {
 	shared encode.Shared
 	places []encode.Place // of the members, each where it is among the members
 
-	// A heartbeat with an id, or one that is an event, is a batch of the shared
-	// stream that the members are sent at their own times.
+	// A heartbeat is a batch of the shared stream that the members are sent at
+	// their own times.
 	beat   *beat       // the one that not everybody has been sent; nil for none
 	before encode.Mark // where it begins
 	owing  int         // how many members are owed it
-	told   uint64      // the newest id that a heartbeat told the members
 }
 
 // out takes m, which becomes no live member any more, out of the shared stream:
@@ -221,47 +220,42 @@ func (a *audience) sliceSize() int {
 	return sliceBytes
 }
 
-// beatPacked sends m, which has been idle, a heartbeat.
+// beatPacked sends m, which has been idle for so many ticks, a heartbeat.
 //
-// A comment is an empty block instead: it moves nothing on, and can be sent to
-// anybody. Everything else is the same for all members, and in the same place of
-// what they receive: the first one whose time has come begins it, the others get
-// it at their own times, or before the next batch or heartbeat.
-func (sh *shard) beatPacked(m *subscriber) {
+// It is the same for all members, and in the same place of what they receive: the
+// first one whose time has come begins it, the others get it at their own times, or
+// before the next batch. So one that has come since then waits another round,
+// rather than that all get theirs at once to make room for the next.
+//
+// An empty block would move nothing on and could be sent to anybody; but clients
+// that count on a comment, to tell a quiet stream from a dead one, never see it.
+func (sh *shard) beatPacked(m *subscriber, idle uint32) {
 	a := m.audience
 	p := a.packed
 	if !m.owed {
-		id := sh.servedID(a)
-		moved := id > max(a.lastID, m.told)
-		if a.is(beatEvents) {
-			moved = id > max(a.lastID, p.told)
-		}
-		b := sh.heartbeatOf(a, id, moved)
-		if len(b.plain) == 0 {
-			sh.sendBeat(m, b)
+		if p.beat != nil && idle < sh.ticksRound {
 			return
 		}
-		if sh.settleBeat(a); m.state != live {
-			return
-		}
-		p.begin(a, b)
-		if moved {
-			p.told = id
-		}
+		sh.settleBeat(a)
+		sh.beginBeat(a)
 	}
 	sh.sendBeat(m, p.beat)
 }
 
-// begin puts a heartbeat into the shared stream: all live members are owed it.
-func (p *packed) begin(a *audience, b *beat) {
-	p.beat, p.before = b, p.shared.Mark()
-	p.shared.Advance(b.plain)
+// beginBeat puts a heartbeat into a's shared stream: all live members are owed it.
+// It says an id where that is news to one of them.
+func (sh *shard) beginBeat(a *audience) {
+	p, id := a.packed, sh.servedID(a)
+	moved := false
 	for _, m := range a.members {
 		if m.state == live {
 			m.owed = true
 			p.owing++
+			moved = moved || id > max(m.told, a.lastID)
 		}
 	}
+	p.beat, p.before = sh.heartbeatOf(a, id, moved), p.shared.Mark()
+	p.shared.Advance(p.beat.plain)
 }
 
 // settleBeat sends the heartbeat that is under way to all who are owed it. One

@@ -57,7 +57,7 @@ func (sh *shard) beat(m *subscriber) {
 		return
 	}
 	if a.packed != nil {
-		sh.beatPacked(m)
+		sh.beatPacked(m, idle)
 		return
 	}
 	id := sh.servedID(a)
@@ -79,8 +79,9 @@ func (sh *shard) sendBeat(m *subscriber, b *beat) syscall.Errno {
 	m.sent = sh.tick
 	m.told = max(m.told, b.id)
 	if n < len(bytes) {
-		if p := a.packed; p != nil && p.out(m) != nil {
-			p.places[m.at].Add(b.plain)
+		if a.packed != nil {
+			a.packed.out(m)
+			a.packed.places[m.at].Add(b.plain)
 		}
 		l := sh.newLag(m)
 		l.cursor, l.reason = sh.position(a), GapLag
@@ -95,9 +96,9 @@ func (sh *shard) sendBeat(m *subscriber, b *beat) syscall.Errno {
 // A beat is a heartbeat's bytes, made once for all who get the same. It never
 // changes.
 type beat struct {
-	id    uint64       // that it says; 0 for none
-	plain []byte       // what compressed streams move on by; nothing for a comment
-	bytes [2][2][]byte // as they are and compressed, each by HTTP version: 1.0, 1.1
+	id    uint64 // that it says; 0 for none
+	plain []byte
+	bytes [2][2][]byte // plain and compressed, each by HTTP version: 1.0, 1.1
 }
 
 func index(b bool) int {
@@ -110,28 +111,25 @@ func index(b bool) int {
 // heartbeatOf is a heartbeat for a's members.
 //
 // In a compressed stream it is stored: so all get the same bytes, and it takes no
-// CPU. A comment is an empty block there.
+// CPU.
 func (sh *shard) heartbeatOf(a *audience, id uint64, moved bool) *beat {
 	kind := &sh.beats[index(a.is(beatEvents))][index(moved)]
 	if *kind != nil && (!moved || (*kind).id == id) {
 		return *kind
 	}
 	b := new(beat)
-	var plain []byte
 	switch {
 	case a.is(beatEvents):
-		plain = encode.AppendHeartbeatEvent(nil, id, moved)
-		b.plain = plain
+		b.plain = encode.AppendHeartbeatEvent(nil, id, moved)
 	case moved:
-		plain = encode.AppendHeartbeatID(nil, id)
-		b.plain = plain
+		b.plain = encode.AppendHeartbeatID(nil, id)
 	default:
-		plain = encode.AppendHeartbeat(nil)
+		b.plain = encode.AppendHeartbeat(nil)
 	}
 	if moved {
 		b.id = id
 	}
-	for i, bytes := range [][]byte{plain, encode.AppendDeflate(nil, b.plain, nil, encode.Stored)} {
+	for i, bytes := range [][]byte{b.plain, encode.AppendDeflate(nil, b.plain, nil, encode.Stored)} {
 		b.bytes[i] = [2][]byte{bytes, encode.AppendChunk(nil, bytes)}
 	}
 	*kind = b
