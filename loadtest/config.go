@@ -46,12 +46,13 @@ func (r Rate) String() string {
 // A Config is everything a run is told. Scenario gives a whole one; a YAML file's keys are those
 // in the tags, which are the flags of penstock loadtest.
 type Config struct {
-	URL      string `yaml:"url" json:"url"`           // a Penstock (http://host:port), or any stream's URL with {topic}
+	URL      string `yaml:"url" json:"url"`           // a Penstock (http://host:port, with a query: of its streams), or any stream's URL with {topic}
 	Scenario string `yaml:"scenario" json:"scenario"` // its name
 
 	Subscribers int           `yaml:"subscribers" json:"subscribers"`
 	Topics      int           `yaml:"topics" json:"topics"`
-	Watch       int           `yaml:"watch" json:"watch"` // topics of each subscriber
+	Watch       int           `yaml:"watch" json:"watch"`               // topics of each subscriber
+	WatchEvenly bool          `yaml:"watch-evenly" json:"watch-evenly"` // every topic is as popular as any other, however busy it is; else busy ones are
 	Rate        Rate          `yaml:"rate" json:"rate"`
 	Duration    time.Duration `yaml:"duration" json:"duration"` // of the measured part
 	Events      uint64        `yaml:"events" json:"events"`     // the measured part ends after so many, if not by time; 0: by time alone
@@ -62,6 +63,7 @@ type Config struct {
 	ChurnRate  float64       `yaml:"churn-rate" json:"churn-rate"`   // subscribers that leave, a second
 	Away       time.Duration `yaml:"away" json:"away"`               // how long one that left stays away
 	Storm      bool          `yaml:"storm" json:"storm"`             // all leave at once after a third of the time, and come back
+	StormShare float64       `yaml:"storm-share" json:"storm-share"` // of subscribers that leave in a storm, 0 to 1; 0: all
 	SlowShare  float64       `yaml:"slow-share" json:"slow-share"`   // of subscribers that read slowly, 0 to 1
 	SlowRate   int           `yaml:"slow-rate" json:"slow-rate"`     // bytes a second that such a one reads; 0: none until the end nears
 	TopicName  string        `yaml:"topic-name" json:"topic-name"`   // what names of topics begin with; "": load. and the run's number
@@ -137,6 +139,7 @@ func (c *Config) Check() error {
 	time("away", c.Away, 0, 60*60*sec)
 	share("churn-rate", c.ChurnRate, 1e6)
 	share("slow-share", c.SlowShare, 1)
+	share("storm-share", c.StormShare, 1)
 	share("zipf", c.Zipf, 10)
 	if c.Rate < 0 && c.Rate != AsAcknowledged || math.IsNaN(float64(c.Rate)) || c.Rate > 1e8 {
 		errs = append(errs, fmt.Errorf("--rate %v: 0 to 100000000, or max are allowed", float64(c.Rate)))

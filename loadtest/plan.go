@@ -28,6 +28,7 @@ type plan struct {
 	base    *target
 	pub     *publication // nil: nothing is published
 	sources []netip.Addr
+	latest  bool // streams skip what a newer event of the topic has replaced
 	returns bool // streams that ended are begun again
 	readers int  // of all processes
 }
@@ -58,13 +59,9 @@ func newPlan(ctx context.Context, cfg Config, run uint32) (*plan, error) {
 		p.pub = penstockPublication(p.base, cfg.Batch, cfg.PublishH)
 	}
 	if p.base.bare() {
-		t := *p.base
-		t.path = "/events?topic=" + markTopic
-		if cfg.Watch == 1 {
-			t.path = "/events/" + markTopic
-		}
-		p.base = &t
+		p.base = p.base.stream(cfg.Watch)
 	}
+	p.latest = p.base.latest()
 	if cfg.Rate == 0 {
 		p.pub = nil
 	}
@@ -110,16 +107,20 @@ func (p *plan) topicNumber(name string) (int, bool) {
 // watched fills list with the topics of subscriber number, sorted.
 func (p *plan) watched(list []uint32, number int) {
 	t := p.cfg.Topics
-	if p.cfg.Zipf == 0 || len(list) == 1 || len(list) > t/2 {
+	if p.cfg.Zipf == 0 && !p.cfg.WatchEvenly || len(list) == 1 || len(list) > t/2 {
 		for i := range list {
 			list[i] = uint32((number*len(list) + i) % t)
 		}
 	} else {
 		// Busy topics are popular ones: a number drawn from a power law, until it is a new one.
+		power := 1 + p.cfg.Zipf
+		if p.cfg.WatchEvenly {
+			power = 1
+		}
 		rng := rand.New(rand.NewPCG(p.cfg.Seed, uint64(number)))
 		for i := range list {
 			for {
-				k := uint32(float64(t) * math.Pow(rng.Float64(), 1+p.cfg.Zipf))
+				k := uint32(float64(t) * math.Pow(rng.Float64(), power))
 				if !slices.Contains(list[:i], k) {
 					list[i] = k
 					break
@@ -134,6 +135,12 @@ func (p *plan) watched(list []uint32, number int) {
 func (p *plan) slow(number int) bool {
 	s := p.cfg.SlowShare
 	return s > 0 && math.Floor(float64(number+1)*s) > math.Floor(float64(number)*s)
+}
+
+// leaves says whether a subscriber leaves in a storm: the share is spread evenly.
+func (p *plan) leaves(number int) bool {
+	s := p.cfg.StormShare
+	return s == 0 || math.Floor(float64(number+1)*s) > math.Floor(float64(number)*s)
 }
 
 // source answers the address that a subscriber connects from; not valid: any.

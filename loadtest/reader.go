@@ -242,7 +242,7 @@ func (r *reader) comings() {
 	if cfg.Storm && !r.stormed && r.now-r.board.start() > int64(cfg.Duration)/3 {
 		r.stormed = true
 		for i := range r.subs {
-			if r.subs[i].state == live {
+			if r.subs[i].state == live && r.plan.leaves(r.first+i) {
 				r.leave(int32(i), cfg.Away)
 			}
 		}
@@ -316,7 +316,7 @@ func (r *reader) complete() bool {
 	}
 	overtaken := false
 	reached := r.eachLane(func(l uint32, st *lane) bool {
-		overtaken = overtaken || st.window != ^uint64(0)
+		overtaken = overtaken || st.window != ^uint64(0) && !r.plan.latest
 		return int32(r.board.acked(l)+1-st.next) <= 0
 	})
 	return reached && (!overtaken || r.now-r.newest > int64(lingering))
@@ -361,7 +361,7 @@ func (r *reader) finish() {
 		r.lanesOf(int32(slot), func(l uint32, st *lane) bool {
 			last := r.board.acked(l)
 			if j := st.end(last); j.missing > 0 || j.emptyGap {
-				r.unusual(l, last+1, j)
+				r.unusual(l, last+1, j, false)
 			}
 			return true
 		})

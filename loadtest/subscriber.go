@@ -255,17 +255,19 @@ func (r *reader) block(d *encode.Decoded) {
 		}
 	}
 	if j.missing > 0 || j.reordered || j.emptyGap {
-		r.unusual(st.lane, st.seq, j)
+		r.unusual(st.lane, st.seq, j, true)
 	}
 }
 
 // unusual counts what a judgement found beside an event in its place. next is the number that
 // came, or for the end of a lane the one after its last.
-func (r *reader) unusual(lane, next uint32, j judgement) {
+func (r *reader) unusual(lane, next uint32, j judgement, came bool) {
 	if j.reordered {
 		r.tally.Reordered++
 		if j.announced && r.tally.Announced > 0 {
 			r.tally.Announced--
+		} else if r.plan.latest && r.tally.Skipped > 0 {
+			r.tally.Skipped--
 		} else if r.tally.Lost > 0 {
 			r.tally.Lost--
 		}
@@ -276,9 +278,17 @@ func (r *reader) unusual(lane, next uint32, j judgement) {
 	}
 	if j.missing > 0 {
 		n := uint64(j.missing - r.board.holes(lane, next, j.missing))
-		if j.announced {
+		switch {
+		case j.announced:
 			r.tally.Announced += n
-		} else {
+		case r.plan.latest && came:
+			r.tally.Skipped += n // a newer one has come in their place
+		case r.plan.latest && r.plan.perTop > 1:
+			r.tally.Skipped += n // of another publisher to the topic, whose event may be the newest
+		case r.plan.latest && n > 0:
+			r.tally.Skipped += n - 1
+			r.tally.Lost++ // the newest
+		default:
 			r.tally.Lost += n
 		}
 	}

@@ -29,6 +29,7 @@ type Tally struct {
 	Foreign   uint64 `json:"foreign"`   // events of others
 	Lost      uint64 `json:"lost"`      // missing, and nobody said so
 	Announced uint64 `json:"announced"` // missing, and a gap event said so
+	Skipped   uint64 `json:"skipped"`   // of streams with mode=latest: a newer event of the topic came in their place
 	Doubled   uint64 `json:"doubled"`
 	Reordered uint64 `json:"reordered"`
 	Torn      uint64 `json:"torn"`

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -81,8 +82,35 @@ type unreachableError struct{ error }
 
 func (e *unreachableError) Unwrap() error { return e.error }
 
-// bare says whether the URL names a server and no path: then it is a Penstock.
-func (t *target) bare() bool { return t.path == "/" }
+// bare says whether the URL names a server and no path: then it is a Penstock, and a query in it is
+// that of its streams.
+func (t *target) bare() bool {
+	return t.path == "/" || strings.HasPrefix(t.path, "/?") && !strings.Contains(t.path, markTopic)
+}
+
+// stream answers the target of a bare one's streams.
+func (t *target) stream(watch int) *target {
+	s := *t
+	query := strings.TrimLeft(t.path, "/?")
+	if watch == 1 {
+		s.path = "/events/" + markTopic
+		if query != "" {
+			s.path += "?" + query
+		}
+		return &s
+	}
+	s.path = "/events?topic=" + markTopic
+	if query != "" {
+		s.path += "&" + query
+	}
+	return &s
+}
+
+// latest says whether streams ask for no more than the newest event of each topic.
+func (t *target) latest() bool {
+	_, query, _ := strings.Cut(t.path, "?")
+	return slices.Contains(strings.Split(query, "&"), "mode=latest")
+}
 
 // withTopics answers the path for a list of topics: joined by commas where {topic} stands in the
 // path, and where it is a query's value that parameter for each of them.

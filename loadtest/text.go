@@ -94,6 +94,9 @@ func (r *Report) WriteText(w io.Writer) error {
 		times("  latency", r.Latency)
 		line("  wrong", "%s lost, %s lost and announced, %s doubled, %s out of order, %s torn", grouped(t.Lost), grouped(t.Announced), grouped(t.Doubled), grouped(t.Reordered), grouped(t.Torn))
 	}
+	if t.Skipped > 0 {
+		line("  skipped", "%s: a newer event of the topic came in their place, as mode=latest asks", grouped(t.Skipped))
+	}
 	if t.Gaps > 0 {
 		line("  gaps", "%s gap events; %s topics in them missed nothing, %s cannot be", grouped(t.Gaps), grouped(t.EmptyGaps), grouped(t.BadGaps))
 	}

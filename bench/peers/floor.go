@@ -9,13 +9,16 @@ import (
 	"strconv"
 )
 
-func floor(name string, batchMS, heartbeatMS int) *Peer {
+func floor(name string, batchMS, heartbeatMS, history int) *Peer {
 	about := "a bare loop in C: accept4, recv, send, epoll_ctl a stream, send() a subscriber and event"
 	if batchMS > 0 {
 		about = "a bare loop in C that sends all events of " + strconv.Itoa(batchMS) + " ms at once"
 	}
 	if heartbeatMS > 0 {
 		about = "a bare loop in C that sends each stream a comment every " + strconv.Itoa(heartbeatMS) + " ms"
+	}
+	if history > 0 {
+		about += ", keeps every frame and sends those who come back what they missed"
 	}
 	return &Peer{
 		Name: name, About: about, Tuning: "-O2",
@@ -30,7 +33,7 @@ func floor(name string, batchMS, heartbeatMS int) *Peer {
 			return "", errors.New("no C compiler: the floor is a loop in C; install gcc")
 		},
 		start: func(o *Options, program, dir string, port int) (*exec.Cmd, error) {
-			return exec.Command(program, strconv.Itoa(port), strconv.Itoa(batchMS), strconv.Itoa(heartbeatMS)), nil
+			return exec.Command(program, strconv.Itoa(port), strconv.Itoa(batchMS), strconv.Itoa(heartbeatMS), strconv.Itoa(history)), nil
 		},
 	}
 }

@@ -48,7 +48,8 @@ type Options struct {
 // All lists the peers, Penstock first.
 func All() []*Peer {
 	return []*Peer{
-		penstock("penstock", nil), floor("floor", 0, 0), floor("floor-10ms", 10, 0), floor("floor-heartbeat", 0, 1000), nchan("nchan", 1), nchan("nchan-2", 2),
+		penstock("penstock", nil), floor("floor", 0, 0, 0), floor("floor-10ms", 10, 0, 0), floor("floor-heartbeat", 0, 1000, 0), floor("floor-resume", 10, 0, 1),
+		nchan("nchan", 1), nchan("nchan-2", 2),
 		goPeer("net/http", "nethttp", "a goroutine and a channel of 256 for each stream: what everybody writes"),
 		goPeer("fasthttp", "fasthttp", "its stream writer: a goroutine and a channel of 256 for each stream"),
 		goPeer("r3labs", "r3labs", "r3labs/sse over net/http: a goroutine a stream, one for each topic that feeds their channels"),
@@ -106,6 +107,7 @@ func (p *Peer) Start(ctx context.Context, o *Options) (*Running, error) {
 	if r.cmd, err = p.start(o, program, dir, port); err == nil {
 		r.cmd.Dir = dir
 		r.cmd.Stdout, r.cmd.Stderr = r.log, r.log
+		r.cmd.WaitDelay = time.Second
 		r.done, err = tied(r.cmd)
 	}
 	if err != nil {
@@ -184,7 +186,9 @@ func (r *Running) Stop() {
 	select {
 	case <-r.done:
 	case <-time.After(3 * time.Second):
-		r.cmd.Process.Kill()
+		// All of them: one that it had started may live on and hold its output open, which
+		// Wait waits for.
+		syscall.Kill(-r.cmd.Process.Pid, syscall.SIGKILL)
 		<-r.done
 	}
 	// What it had started and left behind.

@@ -185,6 +185,19 @@ func TestSubscribeTopics(t *testing.T) {
 	}
 }
 
+// What a stream is asked for goes to the server as it was typed; another URL has its own query.
+func TestSubscribeAsksForWhatWasTyped(t *testing.T) {
+	c := subscribeCmd{URL: "http://localhost:8080", Topic: []string{"a", "b.*"}, Rewind: "10", Snapshot: true, Mode: "latest", Interval: "250ms"}
+	want := "http://localhost:8080/events?interval=250ms&mode=latest&rewind=10&snapshot=true&topic=a&topic=b.%2A"
+	if got, err := c.target(); err != nil || got != want {
+		t.Errorf("%s, %v; want %s", got, err, want)
+	}
+	c = subscribeCmd{URL: "http://localhost:8080/events?topic=a"}
+	if got, err := c.target(); err != nil || got != c.URL {
+		t.Errorf("%s, %v", got, err)
+	}
+}
+
 func TestSubscribeToSomethingElse(t *testing.T) {
 	s, _ := penstocks(t, "")
 	r := enter(t, nil, "subscribe", s.URL)
@@ -249,6 +262,7 @@ func TestPublishAndSubscribeUsage(t *testing.T) {
 		{"subscribe x t", "http://"},
 		{"subscribe http://x?a=b t", "no query"},
 		{"subscribe http://x t --output=xml", "ndjson"},
+		{"subscribe http://x/events/t --snapshot", "--snapshot is for a Penstock"},
 		{"subscribe http://x t --count=-1", "from 1"},
 		{"subscribe http://x t --idle-timeout=-1s", "1s"},
 	} {

@@ -30,6 +30,7 @@ type loadtestCmd struct {
 	Subscribers *int           `group:"load" help:"Streams to hold."`
 	Topics      *int           `group:"load" help:"Topics that are published to."`
 	Watch       *int           `group:"load" help:"Topics of each subscriber."`
+	WatchEvenly *bool          `group:"load" negatable:"" help:"Every topic is as popular as any other; else busy ones are."`
 	Rate        *loadtest.Rate `group:"load" placeholder:"N|max" help:"Events a second, all publishers together; max: the next one when the last is answered."`
 	Duration    *time.Duration `group:"load" help:"How long to measure (10s)."`
 	Events      *uint64        `group:"load" help:"Measure until so many events are published, if the time is not up before."`
@@ -39,6 +40,7 @@ type loadtestCmd struct {
 	ChurnRate   *float64       `group:"load" help:"Subscribers that leave, a second."`
 	Away        *time.Duration `group:"load" help:"How long one that left stays away."`
 	Storm       *bool          `group:"load" negatable:"" help:"All leave at once after a third of the time, and come back."`
+	StormShare  *float64       `group:"load" help:"Share of subscribers that leave in a storm, 0 to 1 (0: all)."`
 	SlowShare   *float64       `group:"load" help:"Share of subscribers that read slowly, 0 to 1."`
 	SlowRate    *int           `group:"load" help:"Bytes a second that such a one reads; 0: none, until two thirds of the time are over."`
 
@@ -149,6 +151,7 @@ func (c *loadtestCmd) config() (loadtest.Config, error) {
 	set(&cfg.Subscribers, c.Subscribers)
 	set(&cfg.Topics, c.Topics)
 	set(&cfg.Watch, c.Watch)
+	set(&cfg.WatchEvenly, c.WatchEvenly)
 	set(&cfg.Rate, c.Rate)
 	set(&cfg.Duration, c.Duration)
 	set(&cfg.Events, c.Events)
@@ -158,6 +161,7 @@ func (c *loadtestCmd) config() (loadtest.Config, error) {
 	set(&cfg.ChurnRate, c.ChurnRate)
 	set(&cfg.Away, c.Away)
 	set(&cfg.Storm, c.Storm)
+	set(&cfg.StormShare, c.StormShare)
 	set(&cfg.SlowShare, c.SlowShare)
 	set(&cfg.SlowRate, c.SlowRate)
 	set(&cfg.Publishers, c.Publishers)

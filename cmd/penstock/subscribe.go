@@ -19,10 +19,14 @@ import (
 
 type subscribeCmd struct {
 	URL   string   `arg:"" help:"A Penstock, as http://host:port, with topics behind it; or, alone, the URL of any event stream."`
-	Topic []string `arg:"" optional:"" help:"Topics to subscribe to."`
+	Topic []string `arg:"" optional:"" help:"Topics to subscribe to, and patterns: * stands for one token, a last ** for one or more."`
 
 	Output      string        `name:"output" short:"o" enum:"text,ndjson,raw" default:"text" placeholder:"text|ndjson|raw" help:"How events are written. text: for people. ndjson: a line of JSON each, what penstock publish takes back. raw: an event stream again."`
 	LastEventID string        `name:"last-event-id" placeholder:"ID" help:"Resume after this id. Without it: from now on."`
+	Rewind      string        `name:"rewind" placeholder:"N|DURATION|all" help:"Without an id: begin with the newest N events of each topic, with those of so long ago, or with all there are."`
+	Snapshot    bool          `name:"snapshot" help:"Begin with the newest event of each topic."`
+	Mode        string        `name:"mode" placeholder:"all|latest" help:"latest: only the newest event of each topic, whenever the server sends."`
+	Interval    string        `name:"interval" placeholder:"DURATION" help:"The server sends no more often than this."`
 	Count       int           `name:"count" short:"n" placeholder:"N" help:"Exit after so many events."`
 	Event       []string      `name:"event" short:"e" sep:"none" placeholder:"TYPE" help:"Only events of this type; message is the one of events without any. May be repeated. Gaps are shown in any case."`
 	RetryAll    bool          `name:"retry-all" help:"Come back after any answer, also where EventSource gives up: 401, 404, 503, another content type."`
@@ -37,6 +41,7 @@ func (c *subscribeCmd) Help() string {
 says that there is no more (204) or refuses. Ctrl-C ends it with 0.
 
   penstock subscribe http://localhost:8080 demo.stocks.ACME
+  penstock subscribe http://localhost:8080 'demo.stocks.*' --snapshot --mode latest --interval 1s
   penstock subscribe https://elsewhere.example/sse -o ndjson | penstock publish http://localhost:8080 news`
 }
 
@@ -91,13 +96,29 @@ func (c *subscribeCmd) Run(rc *runContext) error {
 // target is the stream's URL.
 func (c *subscribeCmd) target() (string, error) {
 	u, err := parseURL(c.URL)
-	if err != nil || len(c.Topic) == 0 {
-		return c.URL, err
+	if err != nil {
+		return "", err
+	}
+	query := url.Values{}
+	for _, p := range []struct{ name, value string }{{"rewind", c.Rewind}, {"mode", c.Mode}, {"interval", c.Interval}} {
+		if p.value != "" {
+			query.Set(p.name, p.value) // what it takes is the server's to say
+		}
+	}
+	if c.Snapshot {
+		query.Set("snapshot", "true")
+	}
+	if len(c.Topic) == 0 {
+		for name := range query {
+			return "", usagef("--%s is for a Penstock, which is named by its address and topics behind it; the URL of a stream has its own query", name)
+		}
+		return c.URL, nil
 	}
 	if u.RawQuery != "" {
 		return "", usagef("URL %q: with topics behind it, it is a Penstock's address and has no query", c.URL)
 	}
 	u = u.JoinPath("events")
-	u.RawQuery = url.Values{"topic": c.Topic}.Encode()
+	query["topic"] = c.Topic
+	u.RawQuery = query.Encode()
 	return u.String(), nil
 }

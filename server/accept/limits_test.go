@@ -165,7 +165,8 @@ func TestMaxConnections(t *testing.T) {
 	}
 }
 
-// Far over MaxConnections nobody is listened to any more, and nobody waits.
+// Far over MaxConnections nobody waits and nobody is lingered with. An EventSource is told in its
+// own way all the same, or it would never come back, and health is served.
 func TestFarOverMaxConnections(t *testing.T) {
 	const most = 32
 	s := start(t, func(o *Options) { o.MaxConnections = most })
@@ -174,10 +175,23 @@ func TestFarOverMaxConnections(t *testing.T) {
 		s.dial(t).send("G")
 	}
 	eventually(t, "all to wait", func() bool { return s.Stats().Waiting == room })
-	c := s.dial(t)
-	c.send("G")
-	if got := c.all(); !strings.HasPrefix(got, "HTTP/1.1 503 ") {
-		t.Errorf("%q", got)
+	for _, c := range []struct{ send, want string }{
+		{"G", "HTTP/1.1 503 "},
+		{post("/echo", 5, "") + "hello", "HTTP/1.1 503 "},
+		{get + "\r\n", "HTTP/1.1 503 "},
+		{get + "Accept: text/event-stream\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream"},
+		{"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", "HTTP/1.1 200 "},
+	} {
+		to := s.dial(t)
+		to.send(c.send)
+		if got := to.all(); !strings.HasPrefix(got, c.want) {
+			t.Errorf("%q got %q, want %q", c.send, got, c.want)
+		}
+		to.Close()
+		eventually(t, "it to leave", func() bool { return s.Stats().Open == room })
+	}
+	if st := s.Stats(); st.Lingering != 0 || st.Refused != 4 {
+		t.Errorf("%+v", st)
 	}
 }
 

@@ -21,6 +21,11 @@ const (
 
 	acceptMost = 64 // connections taken before other events have their turn
 
+	// overMost is how many connections over MaxConnections are heard and lingered
+	// with at the most, and how many more for health: together less than what
+	// whoever sets MaxConnections by the limit of descriptors keeps back.
+	overMost = 48
+
 	// What epoll gives back for the listener and the bell, beside places.
 	listenerEvent = -1
 	bellEvent     = -2
@@ -85,6 +90,9 @@ func Listen(o Options) (*Acceptor, error) {
 	a.short.init()
 	a.longWay.init(a)
 	var err error
+	if err = openPollers(); err != nil {
+		return nil, err
+	}
 	if a.listener, a.addr, err = listen(&a.o); err != nil {
 		return nil, err
 	}
@@ -276,13 +284,8 @@ func (a *Acceptor) resume() {
 // accepted begins with a new connection.
 func (a *Acceptor) accepted(fd int32) {
 	remote := a.peer.addr()
-	if most := a.o.MaxConnections; most > 0 && a.total() > most+most/16+16 {
-		// Even those who wait to hear that there is no room are too many.
-		a.count.refused.Add(1)
-		send(fd, a.o.Handler.Busy(a.short.answer[:0], nil, remote))
-		shut(fd, unix.SHUT_WR)
-		drop(fd, takeMost)
-		a.close(fd)
+	if most := a.o.MaxConnections; most > 0 && a.total() > most+min(most/16+16, overMost) {
+		a.turnAway(fd, remote)
 		return
 	}
 	a.look(fd, remote, nowhere, false)

@@ -162,6 +162,18 @@ func (a *Acceptor) goLong(fd int32, remote netip.AddrPort, at int32, whole int) 
 	}
 }
 
+// openPollers has netpoll open its pollers now. It would with its first connection, and where no
+// descriptor is left then, that ends the process.
+func openPollers() (err error) {
+	defer func() {
+		if recover() != nil {
+			err = errors.New("open netpoll's pollers: no descriptors or memory left")
+		}
+	}()
+	netpoll.Initialize()
+	return nil
+}
+
 // attach gives the connection to netpoll; false when that is not possible, and the socket closed.
 func (l *long) attach() bool {
 	np, err := netpoll.NewFDConnection(int(l.fd))

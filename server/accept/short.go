@@ -12,6 +12,7 @@ import (
 	"penstock/server/fanout"
 
 	"github.com/valyala/fasthttp"
+	"golang.org/x/sys/unix"
 )
 
 // takeMost is how many bytes are taken out of a socket before a stream: its head, and what else
@@ -97,4 +98,29 @@ func (a *Acceptor) answer(fd, at int32, answer []byte) {
 		return
 	}
 	a.finish(fd, at)
+}
+
+// turnAway answers a connection that is far over MaxConnections, by what has come with it, and
+// closes it: even those who wait to hear that there is no room are too many. Health is heard all
+// the same, or a storm of connections would look like a server that is ill.
+func (a *Acceptor) turnAway(fd int32, remote netip.AddrPort) {
+	var h *fasthttp.RequestHeader
+	if n, errno := peek(fd, a.buf[:]); errno == 0 && n > 0 {
+		var s scan
+		size, no := s.end(a.buf[:n])
+		if no == nil && size > 0 && a.head.parse(a.buf[:n], &s, size) == nil {
+			if a.o.Handler.Room(a.head.path()) == Health && a.total() <= a.o.MaxConnections+2*overMost {
+				a.look(fd, remote, nowhere, false)
+				return
+			}
+			if a.short.parse(a.buf[:size]) == nil {
+				h = &a.short.header
+			}
+		}
+	}
+	a.count.refused.Add(1)
+	send(fd, a.o.Handler.Busy(a.short.answer[:0], h, remote))
+	shut(fd, unix.SHUT_WR)
+	drop(fd, takeMost)
+	a.close(fd)
 }

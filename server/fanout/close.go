@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"penstock/encode"
-	"penstock/ring"
 )
 
 var lastChunk = []byte(encode.LastChunk)
@@ -92,7 +91,7 @@ func (sh *shard) isOver(a *audience) bool {
 		return false
 	}
 	for _, t := range a.topics {
-		if f, ok, _ := sh.seq.Latest(t, sh.read); !ok || f.Entry.Kind() != ring.End {
+		if id, ok := t.Ended(); !ok || id > sh.readID {
 			return false
 		}
 	}

@@ -289,6 +289,8 @@ func (sh *shard) broken() error {
 			return fmt.Errorf("audience %q has a batch", key)
 		case a.lastID > sh.readID:
 			return fmt.Errorf("audience %q: flushed to %d, read to %d", key, a.lastID, sh.readID)
+		case a.pace != nil && a.pace.stirred && (a.pace.at < 0 || a.pace.at >= len(sh.paced) || sh.paced[a.pace.at] != a):
+			return fmt.Errorf("audience %q is due, but not in the heap", key)
 		}
 		for i, m := range a.members {
 			if m.audience != a || int(m.at) != i {

@@ -367,6 +367,9 @@ func (sh *shard) lapAll() {
 			a.pace.calm()
 		}
 		sh.lap(a, from, told)
+		// Ends and new beginnings may be among what was not read.
+		a.set(over, false)
+		sh.ended = append(sh.ended, a)
 	}
 }
 

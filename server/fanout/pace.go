@@ -30,7 +30,7 @@ type pace struct {
 	marks    []bool        // of those
 	due      time.Time     // when it is flushed; only while stirred
 	last     time.Time     // when it was flushed last
-	at       int           // its place in shard.paced; only while stirred
+	at       int           // its place in shard.paced, -1 while it is being flushed; only while stirred
 }
 
 // newPace makes an audience's pace, nil for one that gets everything at once.
@@ -162,10 +162,8 @@ func (sh *shard) flushLatest(a *audience) {
 	c := a.pace
 	found, lost := sh.found[:0], false
 	for _, place := range c.changed {
-		f, ok, gone := sh.seq.Latest(a.topics[place], sh.read)
-		if ok && f.Entry.ID() > c.beforeID {
-			found = append(found, f)
-		}
+		var gone bool
+		found, gone = sh.seq.AppendLatest(found, a.topics[place], sh.read, c.beforeID)
 		lost = lost || gone
 	}
 	sh.found = found
@@ -234,12 +232,16 @@ func (sh *shard) schedule(a *audience) {
 	sh.siftUp(a.pace.at)
 }
 
-// unschedule takes a out of the heap.
+// unschedule takes a out of the heap, if it is there.
 func (sh *shard) unschedule(a *audience) {
 	i, last := a.pace.at, len(sh.paced)-1
+	if i < 0 {
+		return // its members left while it was flushed
+	}
 	sh.place(i, sh.paced[last])
 	sh.paced[last] = nil
 	sh.paced = sh.paced[:last]
+	a.pace.at = -1
 	if i < last {
 		sh.siftDown(i)
 		sh.siftUp(i)

@@ -173,15 +173,28 @@ func (sh *shard) lookWild(m *subscriber, limit ring.Position) (found []topic.Fou
 		if l.cursor > 0 || sh.seq.Dropped() <= m.told {
 			found, next, lost = sh.seq.Walk(sh.found[:0], func(number uint64) bool { return sh.wants(a, number) }, m.told, from, limit, a.sliceSize())
 			sh.found = found
-			if !lost {
+			if !lost && (!unknown || len(found) > 0 || next >= limit) {
 				return found, next, unknown
 			}
 		}
 		sh.fall(m, limit)
 	}
-	found, next, lost = sh.seq.GatherAbove(sh.found[:0], l.topics, l.past.floors, m.told, l.cursor, min(limit, l.fellUntil), a.sliceSize())
-	sh.found = found
+	found, next, lost = sh.gatherFallen(m, limit)
+	if (lost || unknown) && len(found) == 0 && next < limit {
+		// It fell long ago and its socket has taken nothing since. A gap wants an
+		// event behind it, or the place where m stands.
+		sh.fall(m, limit)
+		found, next, lost = sh.gatherFallen(m, limit)
+	}
 	return found, next, lost || unknown
+}
+
+// gatherFallen gathers the next of the topics that matter to m, which has fallen.
+func (sh *shard) gatherFallen(m *subscriber, limit ring.Position) (found []topic.Found, next ring.Position, lost bool) {
+	l := m.lag
+	found, next, lost = sh.seq.GatherAbove(sh.found[:0], l.topics, l.past.floors, m.told, l.cursor, min(limit, l.fellUntil), m.audience.sliceSize())
+	sh.found = found
+	return found, next, lost
 }
 
 // fall finds out which topics matter to m, who was told less than the ring still

@@ -56,9 +56,11 @@ func (sh *shard) nextSlice(m *subscriber) slice {
 		buf = sh.appendOpening(buf, l.opening, s.told)
 	}
 	if s.gap {
-		s.told = max(m.told, sh.servedID(a))
-		if len(found) > 0 {
+		switch {
+		case len(found) > 0:
 			s.told = max(m.told, found[0].Entry.ID()-1)
+		case s.next >= sh.position(a):
+			s.told = max(m.told, sh.servedID(a))
 		}
 		buf = sh.appendGap(buf, m, s.told)
 	}
@@ -111,12 +113,13 @@ func (sh *shard) look(m *subscriber) (s slice, found []topic.Found) {
 	a, l := m.audience, m.lag
 	p := &l.past
 	limit := sh.position(a)
+	skims := l.skims(a)
 	s.place, s.told = p.next, m.told
 	switch {
 	case p.snapping(l.cursor):
 		found, s.place = sh.snapshot(a, p)
 		s.next = l.cursor
-	case l.skims(a) && !p.rewind:
+	case skims && !p.rewind:
 		found, s.gap = sh.newest(m, limit)
 		s.next = max(l.cursor, limit)
 		if n := prefix(found, a.sliceSize()); n < len(found) {
@@ -139,7 +142,7 @@ func (sh *shard) look(m *subscriber) (s slice, found []topic.Found) {
 			s.gap = false // it asked for what is there
 		}
 	}
-	if s.gap && m.onLag == OnLagLatest && l.reason == GapLag && !l.skim {
+	if s.gap && m.onLag == OnLagLatest && l.reason == GapLag && !skims {
 		l.skim = true
 		s, found = sh.look(m)
 		s.gap = true
@@ -150,8 +153,8 @@ func (sh *shard) look(m *subscriber) (s slice, found []topic.Found) {
 // skims tells whether only the newest event of each topic is of interest.
 func (l *lag) skims(a *audience) bool { return l.skim || a.pace != nil && a.pace.latest }
 
-// newest finds the newest entry before a position of each of m's topics that has one newer
-// than what m was told. lost tells whether one will never be known: it is out of reach
+// newest finds the newest event before a position of each of m's topics that has one newer
+// than what m was told, and the topic's end if that has come after it. lost tells whether one will never be known: it is out of reach
 // and nothing newer has come, or, for a resume, it may have been here before what is
 // known of the topic begins.
 func (sh *shard) newest(m *subscriber, limit ring.Position) (found []topic.Found, lost bool) {
@@ -163,20 +166,17 @@ func (sh *shard) newest(m *subscriber, limit ring.Position) (found []topic.Found
 	}
 	found = sh.found[:0]
 	for _, t := range topics {
-		f, ok, gone := sh.seq.Latest(t, limit)
-		if ok && f.Entry.ID() > m.told {
-			found = append(found, f)
-		}
-		id, _, _ := t.Newest()
-		lost = lost || gone && id > m.told || l.opening != nil && m.told < t.Since()
+		var gone bool
+		found, gone = sh.seq.AppendLatest(found, t, limit, m.told)
+		lost = lost || gone || l.opening != nil && m.told < t.Since()
 	}
 	sh.found = found
 	sortFound(found)
 	return found, lost
 }
 
-// snapshot finds the newest entries, as they were where the subscriber joined, of
-// the topics that nothing newer has been sent of: a slice of them from a place on. For an
+// snapshot finds the newest events, and the ends behind them, as they were where the
+// subscriber joined, of the topics that nothing newer has been sent of: a slice of them from a place on. For an
 // audience with patterns the places are parts of the table.
 func (sh *shard) snapshot(a *audience, p *past) (found []topic.Found, place int32) {
 	found = sh.found[:0]
@@ -190,8 +190,12 @@ func (sh *shard) snapshot(a *audience, p *past) (found []topic.Found, place int3
 			topics = a.topics[place : place+1]
 		}
 		for _, t := range topics {
-			if f, ok, _ := sh.seq.Latest(t, p.until); ok && f.Entry.ID() <= p.after {
-				found = append(found, f)
+			n := len(found)
+			found, _ = sh.seq.AppendLatest(found, t, p.until, 0)
+			if len(found) > n && found[len(found)-1].Entry.ID() > p.after {
+				found = found[:n]
+			}
+			for _, f := range found[n:] {
 				size += len(f.Entry.Frame())
 			}
 		}

@@ -102,6 +102,40 @@ func (s *Server) Publish(t testing.TB, topic, data string) uint64 {
 	return id
 }
 
+// PublishLines publishes a batch, a line of NDJSON each, and returns the last one's id.
+func (s *Server) PublishLines(t testing.TB, lines ...string) uint64 {
+	t.Helper()
+	resp, err := s.http.Post(s.URL+"/publish", "application/x-ndjson", strings.NewReader(strings.Join(lines, "\n")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(resp.Body)
+	var answer struct{ LastID string }
+	if resp.StatusCode != http.StatusOK || json.Unmarshal(body, &answer) != nil {
+		t.Fatalf("publish a batch: %s: %s", resp.Status, body)
+	}
+	id, _ := strconv.ParseUint(answer.LastID, 10, 64)
+	return id
+}
+
+// End ends a topic.
+func (s *Server) End(t testing.TB, topic string) {
+	t.Helper()
+	request, err := http.NewRequest(http.MethodDelete, s.URL+"/topics/"+topic, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := s.http.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusNoContent {
+		t.Fatalf("end %s: %s", topic, resp.Status)
+	}
+}
+
 // TryPublish is Publish for goroutines that are not the test's, which may not end it.
 func (s *Server) TryPublish(topic, data string) (uint64, error) {
 	resp, err := s.http.Post(s.URL+"/publish/"+topic, "text/plain", strings.NewReader(data))

@@ -12,7 +12,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"slices"
 	"strconv"
@@ -26,9 +25,10 @@ import (
 
 // An Event is an event as a subscriber got it.
 type Event struct {
-	Type string
-	Data string
-	ID   uint64 // the last event id after it
+	Type  string
+	Data  string
+	ID    uint64 // the last event id after it
+	HasID bool   // it came with an id of its own
 }
 
 // A Gap is a gap event, with its ids as numbers.
@@ -42,6 +42,7 @@ type Subscriber struct {
 	srv    *Server
 	topics []string
 	header http.Header
+	asks   asks
 
 	mu      sync.Mutex
 	changed chan struct{} // closed at the next change
@@ -60,15 +61,6 @@ type stream struct {
 	done   chan struct{}
 	status int
 }
-
-// An Ask changes the request of a subscriber.
-type Ask func(*Subscriber)
-
-// After asks for what follows the id: Last-Event-ID.
-func After(id uint64) Ask { return func(s *Subscriber) { s.lastID = strconv.FormatUint(id, 10) } }
-
-// WithHeader sends a header along.
-func WithHeader(name, value string) Ask { return func(s *Subscriber) { s.header.Set(name, value) } }
 
 // Subscribe asks for a stream of one topic and waits for its first block: what is published from
 // now on is delivered.
@@ -117,16 +109,7 @@ func (s *Subscriber) connect() error {
 	conn.resumed = sync.NewCond(&conn.mu)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var request strings.Builder
-	fmt.Fprintf(&request, "GET /events?topic=%s HTTP/1.1\r\nHost: %s\r\nAccept: text/event-stream\r\n", url.QueryEscape(strings.Join(s.topics, ",")), s.srv.Addr())
-	for name, values := range s.header {
-		fmt.Fprintf(&request, "%s: %s\r\n", name, values[0])
-	}
-	if s.lastID != "" {
-		fmt.Fprintf(&request, "Last-Event-ID: %s\r\n", s.lastID)
-	}
-	request.WriteString("\r\n")
-	if _, err := io.WriteString(plain, request.String()); err != nil {
+	if _, err := io.WriteString(plain, s.request()); err != nil {
 		plain.Close()
 		return err
 	}
@@ -156,7 +139,9 @@ func (s *Subscriber) readBody(st *stream) error {
 	if err != nil {
 		return fmt.Errorf("no response: %w", err)
 	}
-	if st.status = resp.StatusCode; st.status != http.StatusOK {
+	if st.status = resp.StatusCode; st.status == http.StatusNoContent {
+		return ErrNoContent
+	} else if st.status != http.StatusOK {
 		text, _ := io.ReadAll(resp.Body)
 		return fmt.Errorf("%s: %s", resp.Status, strings.TrimSpace(string(text)))
 	}
@@ -196,7 +181,7 @@ func (s *Subscriber) take(st *stream, d *encode.Decoded) {
 	}
 	if d.HasData {
 		id, _ := strconv.ParseUint(s.lastID, 10, 64)
-		s.events = append(s.events, Event{Type: string(d.Type), Data: string(d.Data), ID: id})
+		s.events = append(s.events, Event{Type: string(d.Type), Data: string(d.Data), ID: id, HasID: d.HasID})
 	}
 }
 
