@@ -2,6 +2,7 @@
 //
 //	go run ./bench            what is promised, beside the bare loops: bench/results/promises.md
 //	go run ./bench compare    the same scenarios against each peer: bench/results/compare.md
+//	go run ./bench memory     what topics, watchlists and streams cost: bench/results/memory.md
 //	go run ./bench table      writes the figures of both into README.md, between its markers
 //
 // Each trial starts a server of its own and a load test in another process; rounds alternate, so
@@ -77,7 +78,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	if fs.NArg() > 0 {
-		return fmt.Errorf("%q: not expected; commands are promises, compare, table", fs.Args())
+		return fmt.Errorf("%q: not expected; commands are promises, compare, memory, table", fs.Args())
 	}
 	s.only, s.peerList, s.peers.Extra = list(*rows), list(*names), strings.Fields(*extra)
 	if s.rounds < 1 || s.duration != 0 && s.duration < time.Second {
@@ -106,8 +107,10 @@ func run(ctx context.Context, args []string) error {
 		return s.promises(ctx)
 	case "compare":
 		return s.compare(ctx)
+	case "memory":
+		return s.memory(ctx)
 	}
-	return fmt.Errorf("%q: not a command; promises, compare and table are", command)
+	return fmt.Errorf("%q: not a command; promises, compare, memory and table are", command)
 }
 
 func list(s string) []string {

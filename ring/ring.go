@@ -90,6 +90,11 @@ func New(size, maxFrame int) (*Ring, error) {
 // Size returns how many bytes of segments the ring holds at the most.
 func (r *Ring) Size() int { return int(r.limit) + 1<<r.shift }
 
+// Span is how many bytes of entries the ring holds at the most: the tail is never
+// further behind the head. It is less than Size by a segment, which has room for the
+// greatest frame. Any goroutine.
+func (r *Ring) Span() int { return int(r.limit) }
+
 // Head returns the position behind the newest entry, where the next one goes (or
 // a bit further on, where a segment ends). Any goroutine.
 func (r *Ring) Head() Position { return Position(r.head.Load()) }

@@ -151,14 +151,6 @@ func (sh *shard) drainSome() {
 		due = int(int64(d.of) * int64(since) / int64(d.spread))
 	} else {
 		due = len(sh.slots)
-		if since > d.spread+lingerTime {
-			// Those whose sockets take nothing cannot be ended in order.
-			for _, m := range sh.slots {
-				if m != nil {
-					sh.leave(m, Draining)
-				}
-			}
-		}
 	}
 	for ; d.next < due; d.next++ {
 		switch m := sh.slots[d.next]; {
@@ -167,6 +159,14 @@ func (sh *shard) drainSome() {
 			m.lag.ending = true // inside a frame: once its rest is out
 		default:
 			sh.end(m, Draining)
+		}
+	}
+	if sh.clock.Sub(d.from) > d.spread+lingerTime {
+		// Those whose sockets take nothing cannot be ended in order.
+		for _, m := range sh.slots {
+			if m != nil && m.state != ending {
+				sh.leave(m, Draining)
+			}
 		}
 	}
 }

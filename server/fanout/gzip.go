@@ -270,6 +270,7 @@ func (sh *shard) settleBeat(a *audience) {
 		switch {
 		case !m.owed:
 		case errno == syscall.EAGAIN:
+			m.told = max(m.told, a.lastID)
 			l := sh.newLag(m)
 			l.cursor, l.reason = sh.position(a), GapLag
 			sh.block(m)

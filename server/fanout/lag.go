@@ -201,7 +201,7 @@ func (sh *shard) settle(m *subscriber) (more bool) {
 		}
 		return true
 	}
-	if a.is(over) {
+	if a.is(over) && position == sh.read {
 		sh.end(m, TopicsEnded)
 		return false
 	}
@@ -237,12 +237,12 @@ func (sh *shard) served(m *subscriber, s *slice, n int) {
 	}
 	if n < len(s.bytes) {
 		if s.again {
-			l.rest = rest{first: l.cursor, end: s.next, after: after, size: len(s.bytes), sent: n}
+			l.rest = rest{first: s.first, end: s.next, after: after, size: len(s.bytes), sent: n}
 		} else {
 			sh.hold(l, s.bytes[n:])
 		}
 	}
-	l.cursor = s.next
+	l.cursor, l.unknown = s.next, false
 	l.past.passed(l.cursor, s.place, m.audience)
 	if l.fell && l.cursor >= l.fellUntil {
 		l.fell, l.topics = false, nil // what follows is in the ring
@@ -325,15 +325,14 @@ func (sh *shard) dropRest(l *lag) {
 // the limit the one furthest behind is cut; it may resume.
 //
 // Looking at all laggards costs something, so that it happens only once for
-// every eighth of the ring that is read; a rest is copied out when a quarter
-// of the ring has been read since. Publishers let no shard be further behind than
-// another quarter.
+// every quarter of the slack that is read; a rest is copied out when half of it has
+// been read since.
 func (sh *shard) guard() {
-	if step := ring.Position(sh.ringSize); sh.read >= sh.guarded+step/8 {
+	if sh.read >= sh.guarded+sh.slack/4 {
 		sh.guarded = sh.read
 		for i := len(sh.laggards) - 1; i >= 0; i-- {
 			m := sh.laggards[i]
-			if r := &m.lag.rest; r.size > 0 && r.first+step/4 < sh.read {
+			if r := &m.lag.rest; r.size > 0 && r.first+sh.slack/2 < sh.read {
 				if bytes := sh.remake(m); bytes != nil {
 					sh.hold(m.lag, bytes)
 				} else {
@@ -356,10 +355,20 @@ func (sh *shard) guard() {
 	}
 }
 
+// slackOf is how far behind the read position of a pass an entry may be that will still
+// be in the ring at the next one's end: publishers let no shard be further behind
+// than a quarter of the ring and an event, which a pass may read while as much
+// is published. 0 where the greatest events leave none: rests are copied out at once then.
+func slackOf(r *ring.Ring) ring.Position {
+	event := r.Size() - r.Span()
+	return ring.Position(max(0, r.Span()-2*(r.Size()/4+event)))
+}
+
 // lapAll makes every live member lag from where it has been served to: the
 // ring's tail has passed what came next. What each of them lost is told to it by
 // its own gap.
 func (sh *shard) lapAll() {
+	sh.judgeUnread()
 	for _, a := range sh.audiences {
 		from, told := sh.position(a), sh.servedID(a)
 		if a.pace != nil && a.pace.stirred {

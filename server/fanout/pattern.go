@@ -164,7 +164,7 @@ func (sh *shard) unlist(in *interest) bool {
 // matter are found in the table, once, and followed by their chains.
 func (sh *shard) lookWild(m *subscriber, limit ring.Position) (found []topic.Found, next ring.Position, lost bool) {
 	a, l := m.audience, m.lag
-	unknown := l.cursor == 0 && m.told < sh.seq.Table().NewestForgotten()
+	unknown := l.unknown || l.cursor == 0 && m.told < sh.seq.Table().NewestForgotten()
 	if !l.fell {
 		from := l.cursor
 		if from == 0 {
@@ -178,6 +178,11 @@ func (sh *shard) lookWild(m *subscriber, limit ring.Position) (found []topic.Fou
 			}
 		}
 		sh.fall(m, limit)
+		unknown = l.unknown
+	}
+	if l.fellUntil < sh.ring.Tail() && l.past.floors == nil {
+		sh.fall(m, limit) // more has left the ring: one gap for all of it
+		unknown = unknown || l.unknown
 	}
 	found, next, lost = sh.gatherFallen(m, limit)
 	if (lost || unknown) && len(found) == 0 && next < limit {
@@ -203,4 +208,24 @@ func (sh *shard) fall(m *subscriber, until ring.Position) {
 	l := m.lag
 	l.fell, l.fellUntil = true, until
 	l.topics = sh.seq.Table().Matching(m.audience.wild.patterns, m.told)
+	l.unknown = m.told < sh.seq.Table().NewestForgotten()
+}
+
+// judgeUnread judges the topics that have events newer than what the shard has read:
+// it will not read all of them.
+func (sh *shard) judgeUnread() {
+	if sh.wilds == 0 {
+		return
+	}
+	var patterns []topic.Pattern
+	for _, a := range sh.audiences {
+		if a.wild != nil {
+			patterns = append(patterns, a.wild.patterns...)
+		}
+	}
+	for _, t := range sh.seq.Table().Matching(patterns, sh.readID) {
+		if in := sh.index[t.Number()]; in == nil || in.round != sh.round {
+			sh.judge(t.Number(), in)
+		}
+	}
 }

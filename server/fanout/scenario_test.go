@@ -8,7 +8,7 @@ package fanout
 // received now; read the diff.
 //
 //	subscribe NAME TOPIC,TOPIC [after=ID] [bad=TEXT] [http10] [gzip] [events] [form=topic|envelope]
-//	          [hello] [snapshot] [latest] [interval=D] [onlag=latest|close] [rewind=N|Ds|all]
+//	          [hello] [snapshot] [latest] [interval=D] [onlag=latest|close] [rewind=N|Ds|all] [room=BYTES]
 //	publish TOPIC [xN] [size=BYTES]
 //	end TOPIC
 //	block NAME [room=BYTES]      its socket takes so many more bytes, then none
@@ -17,6 +17,7 @@ package fanout
 //	fail CALL ERRNO|ok           what a system call answers from now on
 //	pass                         one pass
 //	settle                       passes until one finds nothing
+//	sleep DURATION               the clock moves, and the shard does not pass meanwhile
 //	advance DURATION             the clock moves, a tick at a time, a pass for each
 //	drain DURATION
 //	stat                         counters that a scenario may care for
@@ -196,6 +197,7 @@ func (p *player) do(words []string) []string {
 			p.names = append(p.names, plain[0])
 		}
 		p.who[plain[0]], p.reads[plain[0]] = h.subscribe(sub), &reading{}
+		p.who[plain[0]].room = number("room", -1)
 	case "publish":
 		n := 1
 		for _, w := range plain[1:] {
@@ -221,6 +223,12 @@ func (p *player) do(words []string) []string {
 		h.pass(p.t)
 	case "settle":
 		h.settle(p.t)
+	case "sleep":
+		d, err := time.ParseDuration(plain[0])
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		h.ground.time = h.ground.time.Add(d)
 	case "advance":
 		d, err := time.ParseDuration(plain[0])
 		if err != nil {

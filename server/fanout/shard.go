@@ -26,7 +26,7 @@ type shard struct {
 	sys                system
 	seq                *topic.Sequencer
 	ring               *ring.Ring
-	ringSize           int
+	slack              ring.Position // see guard
 	heartbeat          time.Duration
 	flushInterval      time.Duration
 	flushMaxBytes      int
@@ -102,7 +102,7 @@ type shard struct {
 func newShard(o *Options, sys system) *shard {
 	sh := &shard{
 		drained: make(chan struct{}), stopped: make(chan struct{}),
-		sys: sys, seq: o.Sequencer, ring: o.Sequencer.Ring(), ringSize: o.Sequencer.Ring().Size(),
+		sys: sys, seq: o.Sequencer, ring: o.Sequencer.Ring(), slack: slackOf(o.Sequencer.Ring()),
 		heartbeat: o.Heartbeat, flushInterval: o.FlushInterval, flushMaxBytes: o.FlushMaxBytes,
 		lagMemory: o.LagMemory / int64(o.Shards), retryMin: o.RetryMin, retryMax: o.RetryMax,
 		packShare: o.CompressShare, packLevel: o.CompressLevel,

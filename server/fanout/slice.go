@@ -20,9 +20,10 @@ type slice struct {
 	place  int32         // where a snapshot goes on after it
 	told   uint64        // the newest id in it
 	events int
-	gap    bool   // it says that something was lost
-	again  bool   // its bytes can be made again from the ring
-	plain  []byte // compressed: what was; as long valid as bytes
+	gap    bool          // it says that something was lost
+	again  bool          // its bytes can be made again from the ring ...
+	first  ring.Position // ... where the first of its events is
+	plain  []byte        // compressed: what was; as long valid as bytes
 }
 
 // shared is the slice made last, for those of the same audience with the same
@@ -77,6 +78,9 @@ func (sh *shard) nextSlice(m *subscriber) slice {
 		if len(found) > 0 {
 			s.told = found[len(found)-1].Entry.ID()
 		}
+	}
+	if s.again && len(found) > 0 {
+		s.first = found[0].Position
 	}
 	s.events = len(found)
 	sh.scratch = buf
@@ -138,9 +142,9 @@ func (sh *shard) look(m *subscriber) (s slice, found []topic.Found) {
 			found, s.next, s.gap = sh.seq.GatherAbove(sh.found[:0], a.topics, p.floors, m.told, l.cursor, limit, a.sliceSize())
 			sh.found = found
 		}
-		if p.rewind && l.opening != nil {
-			s.gap = false // it asked for what is there
-		}
+	}
+	if l.opening != nil && (p.rewind || l.opening.BadID != "") {
+		s.gap = false // it asked for what is there; it is sent a gap anyway
 	}
 	if s.gap && m.onLag == OnLagLatest && l.reason == GapLag && !skims {
 		l.skim = true
@@ -159,10 +163,12 @@ func (l *lag) skims(a *audience) bool { return l.skim || a.pace != nil && a.pace
 // known of the topic begins.
 func (sh *shard) newest(m *subscriber, limit ring.Position) (found []topic.Found, lost bool) {
 	l, topics := m.lag, m.audience.topics
-	if m.audience.wild != nil && l.cursor == 0 {
-		// A topic may have been quiet since the audience came.
-		topics = sh.seq.Table().Matching(m.audience.wild.patterns, m.told)
-		lost = l.opening != nil && m.told < sh.seq.Table().NewestForgotten()
+	if m.audience.wild != nil {
+		if l.cursor == 0 {
+			// A topic may have been quiet since the audience came.
+			topics = sh.seq.Table().Matching(m.audience.wild.patterns, m.told)
+		}
+		lost = m.told < sh.seq.Table().NewestForgotten()
 	}
 	found = sh.found[:0]
 	for _, t := range topics {
@@ -233,7 +239,7 @@ func (p *past) passed(cursor ring.Position, place int32, a *audience) {
 // are gone. stands is the gap's own id.
 func (sh *shard) appendGap(buf []byte, m *subscriber, stands uint64) []byte {
 	g := encode.Gap{After: strconv.FormatUint(m.told, 10), Before: sh.seq.BeforeID(), Reason: gapName(m.lag.reason)}
-	for _, t := range m.topics() {
+	for _, t := range sh.topicsOf(m) {
 		if sh.seq.Lost(t, m.told) {
 			g.Topics = append(g.Topics, t.Name())
 		}
@@ -245,10 +251,12 @@ func (sh *shard) appendGap(buf []byte, m *subscriber, stands uint64) []byte {
 	return encode.AppendGap(buf, &g, stands)
 }
 
-// topics are those that m may have lost something of.
-func (m *subscriber) topics() []*topic.Topic {
-	if m.lag.fell {
+// topicsOf are those that m may have lost something of.
+func (sh *shard) topicsOf(m *subscriber) []*topic.Topic {
+	if w := m.audience.wild; m.lag.fell {
 		return m.lag.topics
+	} else if w != nil {
+		return sh.seq.Table().Matching(w.patterns, m.told)
 	}
 	return m.audience.topics
 }

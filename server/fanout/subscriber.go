@@ -58,6 +58,7 @@ type lag struct {
 	topics    []*topic.Topic // those that match and have something newer
 	fellUntil ring.Position  // they are all that matter before it
 	fell      bool
+	unknown   bool // one that was forgotten may have had something newer as well
 
 	blocked bool // waits for writability
 	queued  bool // waits in shard.ready

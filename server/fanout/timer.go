@@ -79,6 +79,7 @@ func (sh *shard) sendBeat(m *subscriber, b *beat) syscall.Errno {
 	m.sent = sh.tick
 	m.told = max(m.told, b.id)
 	if n < len(bytes) {
+		m.told = max(m.told, a.lastID)
 		if a.packed != nil {
 			a.packed.out(m)
 			a.packed.places[m.at].Add(b.plain)

@@ -53,7 +53,7 @@ func (s *Sequencer) AppendLatest(dst []Found, t *Topic, limit ring.Position, aft
 	case l.none() || l.id <= after:
 		return dst, false
 	case l.gone():
-		return dst, l.at < limit && t.newest.Load() == l.id
+		return dst, l.at < limit && (t.newest.Load() == l.id || s.endsWith(t, l.id))
 	}
 	if l.entry.Kind() == ring.End && l.entry.PrevID() > after {
 		if event := s.below(t, l); !event.gone() {
@@ -63,6 +63,15 @@ func (s *Sequencer) AppendLatest(dst []Found, t *Topic, limit ring.Position, aft
 		}
 	}
 	return append(dst, l.found()), lost
+}
+
+// endsWith reports whether the topic has ended with that entry as the last before its end.
+func (s *Sequencer) endsWith(t *Topic, id uint64) bool {
+	if _, ok := t.Ended(); !ok {
+		return false
+	}
+	end := s.newestOf(t)
+	return !end.none() && (end.gone() || end.entry.PrevID() == id)
 }
 
 // found is the link as Gather gives it.
