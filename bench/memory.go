@@ -30,7 +30,6 @@ type weighing struct {
 	base, debug string
 	port        string
 	streams     []net.Conn
-	stop        func()
 }
 
 // A weight is the memory in use at a moment, in bytes.
@@ -85,6 +84,10 @@ func steps() []step {
 			func(w *weighing) error {
 				return w.subscribe(10_000, func(int) string { return query([]string{topicName(0)}) })
 			}},
+		{"the same by the long way (a head of over 4 KiB)", "stream", 10_000, nil, published(1, 100),
+			func(w *weighing) error {
+				return w.subscribe(10_000, func(int) string { return query([]string{topicName(0)}) + "&_=" + strings.Repeat("x", 4<<10) })
+			}},
 		{"a stream that is an audience of its own (one topic each, published before)", "stream", 10_000, nil, published(10_000, 100),
 			func(w *weighing) error {
 				return w.subscribe(10_000, func(k int) string { return query([]string{topicName(k)}) })
@@ -125,7 +128,7 @@ func steps() []step {
 func (s *session) memory(ctx context.Context) error {
 	m := loadtest.ThisMachine()
 	var b strings.Builder
-	fmt.Fprintf(&b, "# What memory is used for\n\n%s, Penstock %s, on %s, Linux %s. Live heap of the server after a collection, without the ring; topics have names of 12 bytes. Again: `go run ./bench memory`\n\n",
+	fmt.Fprintf(&b, "# What memory is used for\n\n%s, Penstock %s, on %s, %s. Live heap of the server after a collection, without the ring; RSS has the ring and garbage in it; topics have names of 12 bytes. Again: `go run ./bench memory`\n\n",
 		today(), s.version(ctx), m.CPU, m.Kernel)
 	fmt.Fprintf(&b, "| what | number | heap each | RSS each | kernel each, both ends | heap in all |\n| --- | --- | --- | --- | --- | --- |\n")
 	for _, st := range steps() {

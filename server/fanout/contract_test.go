@@ -29,6 +29,7 @@ type record struct {
 type moment struct {
 	time      time.Time
 	read      uint64            // the newest id when it had read
+	newest    uint64            // the newest id that there was
 	before    uint64            // the id at the ring's tail
 	gone      map[string]uint64 // the newest id of each topic that is out of reach
 	forgotten uint64            // the newest id of a topic that was forgotten
@@ -206,7 +207,7 @@ func (c *stream) first(d *encode.Decoded, id uint64, o *origin) {
 	if d.Retry != 2000 || d.HasData != s.Hello || s.Hello && string(d.Type) != "hello" {
 		c.fail("first block %+v", *d)
 	}
-	if s.Resume && s.LastID > c.joined.read {
+	if s.Resume && s.LastID > c.joined.newest {
 		c.bad = strconv.FormatUint(s.LastID, 10)
 	}
 	if s.BadID != "" {

@@ -276,7 +276,7 @@ func (s *Subscription) text() string {
 
 // pass steps one shard and judges what came of it.
 func (w *world) pass(p *post) (busy bool) {
-	m := &moment{time: w.time, before: w.seq.BeforeID(), gone: map[string]uint64{}, forgotten: w.seq.Table().NewestForgotten()}
+	m := &moment{time: w.time, newest: w.seq.NewestID(), before: w.seq.BeforeID(), gone: map[string]uint64{}, forgotten: w.seq.Table().NewestForgotten()}
 	for name := range w.topics {
 		m.gone[name] = w.gone(name)
 	}
@@ -303,7 +303,7 @@ func (w *world) pass(p *post) (busy bool) {
 		}
 		if c.joined == nil {
 			c.joined, c.served = m, m.read
-			if goesBack := c.sub.Resume && c.sub.LastID <= m.read || c.sub.BadID == "" && c.sub.Rewind != (Rewind{}); goesBack && member != nil {
+			if goesBack := c.sub.Resume && c.sub.LastID <= m.newest || c.sub.BadID == "" && c.sub.Rewind != (Rewind{}); goesBack && member != nil {
 				c.served = p.sh.servedID(member.audience)
 			}
 		}

@@ -185,7 +185,7 @@ func (sh *shard) lookWild(m *subscriber, limit ring.Position) (found []topic.Fou
 		unknown = unknown || l.unknown
 	}
 	found, next, lost = sh.gatherFallen(m, limit)
-	if (lost || unknown) && len(found) == 0 && next < limit {
+	if (lost || unknown) && len(found) == 0 && next < limit && l.past.floors == nil {
 		// It fell long ago and its socket has taken nothing since. A gap wants an
 		// event behind it, or the place where m stands.
 		sh.fall(m, limit)

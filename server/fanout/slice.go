@@ -143,6 +143,13 @@ func (sh *shard) look(m *subscriber) (s slice, found []topic.Found) {
 			sh.found = found
 		}
 	}
+	if s.gap && p.rewind && l.opening == nil && len(found) == 0 && s.next < sh.position(a) {
+		// All of the past that was left is lost. A gap wants an event behind it.
+		p.rewind = false
+		s, found = sh.look(m)
+		s.gap = true
+		return s, found
+	}
 	if l.opening != nil && (p.rewind || l.opening.BadID != "") {
 		s.gap = false // it asked for what is there; it is sent a gap anyway
 	}
