@@ -6,6 +6,7 @@ package fanout
 // Everything here runs on the shard's thread, after the pass has read and flushed.
 
 import (
+	"slices"
 	"strconv"
 
 	"penstock/encode"
@@ -251,6 +252,7 @@ func (sh *shard) appendGap(buf []byte, m *subscriber, stands uint64) []byte {
 			g.Topics = append(g.Topics, t.Name())
 		}
 	}
+	slices.Sort(g.Topics) // a pattern's come in any order
 	w := m.audience.wild
 	if len(g.Topics) == 0 || len(g.Topics) > MaxGapTopics || w != nil && m.told < sh.seq.Table().NewestForgotten() {
 		g.Topics = m.audience.names()
