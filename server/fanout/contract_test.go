@@ -279,6 +279,9 @@ func (c *stream) event(d *encode.Decoded, id uint64, o *origin) {
 	case !c.looks(d, e):
 		c.fail("event %d is %s %.100q, was published as %s %.100q", id, d.Type, d.Data, e.name, e.data)
 	}
+	if newest, _ := c.newest(e.topic, c.skimUntil); c.floors == nil && c.sub.Interval == 0 && newest != nil && id < newest.id {
+		c.fail("event %d, while %s had newer ones and onlag=latest", id, e.topic)
+	}
 	c.claims(id-1, o.m)
 	if g := c.bareGap; g != nil && g.m != nil && g.origin == c.from && g.id != id-1 {
 		c.fail("gap with id %d before event %d", g.id, id)

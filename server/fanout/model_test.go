@@ -213,6 +213,17 @@ func (w *world) subscribe() {
 			s.Topics = append(s.Topics, draw(w, "topic", modelTopics...))
 		}
 	}
+	s.Latest = yes(w, "latest")
+	if yes(w, "paced") {
+		s.Interval = draw(w, "interval", 250*time.Millisecond, time.Second, 20*time.Second)
+	}
+	s.HTTP10, s.HeartbeatEvent = yes(w, "http10"), yes(w, "heartbeat events")
+	s.Form = draw(w, "form", encode.FormType, encode.FormType, encode.FormTopic, encode.FormEnvelope)
+	if len(w.streams) > 0 && yes(w, "as another") {
+		o := rapid.SampledFrom(w.streams).Draw(w.t, "stream").sub // an audience of several
+		s = Subscription{Topics: slices.Clone(o.Topics), Patterns: slices.Clone(o.Patterns), Latest: o.Latest, Interval: o.Interval,
+			HTTP10: o.HTTP10, HeartbeatEvent: o.HeartbeatEvent, Form: o.Form}
+	}
 	switch draw(w, "from", "now", "after", "rewind", "bad") {
 	case "after":
 		s.Resume, s.LastID = true, w.anID()
@@ -221,13 +232,8 @@ func (w *world) subscribe() {
 	case "bad":
 		s.BadID = "x\"y"
 	}
-	s.Latest, s.Snapshot = yes(w, "latest"), yes(w, "snapshot")
 	s.OnLag = draw(w, "onlag", OnLagGap, OnLagGap, OnLagLatest, OnLagClose)
-	if yes(w, "paced") {
-		s.Interval = draw(w, "interval", 250*time.Millisecond, time.Second)
-	}
-	s.HTTP10, s.Hello, s.HeartbeatEvent = yes(w, "http10"), yes(w, "hello"), yes(w, "heartbeat events")
-	s.Form = draw(w, "form", encode.FormType, encode.FormType, encode.FormTopic, encode.FormEnvelope)
+	s.Snapshot, s.Hello = yes(w, "snapshot"), yes(w, "hello")
 	w.join(s)
 }
 
@@ -461,7 +467,7 @@ func (w *world) finish() {
 			}
 			w.stir(p)
 		}
-		w.advance(time.Second)
+		w.advance(11 * time.Second)
 	}
 	for _, p := range w.posts {
 		if n := len(p.sh.laggards); n > 0 {
