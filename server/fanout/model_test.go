@@ -30,7 +30,6 @@ type world struct {
 	records []*record
 	byID    map[uint64]*record
 	topics  map[string][]*record // whatever was published under a name, forgotten or not
-	read    ring.Position
 	history []string
 
 	tightMemory bool // laggards are cut for what is held for them
