@@ -24,8 +24,6 @@ const (
 	// What comes after that is stored: a storm of resumes is not to be slowed
 	// down, nor to slow down anybody.
 	packBudget = 512 << 10
-	// A slice of plain bytes: what a socket does not take of it has to be kept.
-	packedSlice = 16 << 10
 )
 
 // packed is what a compressed audience has beside the others.
@@ -210,14 +208,6 @@ func (sh *shard) packSlice(buf []byte, begin int, opening bool) (packed, plain [
 		sh.packing += len(plain)
 	}
 	return encode.AppendDeflate(buf, plain, nil, level), plain
-}
-
-// sliceSize is how many bytes of frames a slice for one of a's members has.
-func (a *audience) sliceSize() int {
-	if a.packed != nil {
-		return packedSlice
-	}
-	return sliceBytes
 }
 
 // beatPacked sends m, which has been idle for so many ticks, a heartbeat.

@@ -171,7 +171,7 @@ func (sh *shard) lookWild(m *subscriber, limit ring.Position) (found []topic.Fou
 			from = sh.ring.After(m.told)
 		}
 		if l.cursor > 0 || sh.seq.Dropped() <= m.told {
-			found, next, lost = sh.seq.Walk(sh.found[:0], func(number uint64) bool { return sh.wants(a, number) }, m.told, from, limit, a.sliceSize())
+			found, next, lost = sh.seq.Walk(sh.found[:0], func(number uint64) bool { return sh.wants(a, number) }, m.told, from, limit, sliceBytes)
 			sh.found = found
 			if !lost && (!unknown || len(found) > 0 || next >= limit) {
 				return found, next, unknown
@@ -197,7 +197,7 @@ func (sh *shard) lookWild(m *subscriber, limit ring.Position) (found []topic.Fou
 // gatherFallen gathers the next of the topics that matter to m, which has fallen.
 func (sh *shard) gatherFallen(m *subscriber, limit ring.Position) (found []topic.Found, next ring.Position, lost bool) {
 	l := m.lag
-	found, next, lost = sh.seq.GatherAbove(sh.found[:0], l.topics, l.past.floors, m.told, l.cursor, min(limit, l.fellUntil), m.audience.sliceSize())
+	found, next, lost = sh.seq.GatherAbove(sh.found[:0], l.topics, l.past.floors, m.told, l.cursor, min(limit, l.fellUntil), sliceBytes)
 	sh.found = found
 	return found, next, lost
 }

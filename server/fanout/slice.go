@@ -127,7 +127,7 @@ func (sh *shard) look(m *subscriber) (s slice, found []topic.Found) {
 	case skims && !p.rewind:
 		found, s.gap = sh.newest(m, limit)
 		s.next = max(l.cursor, limit)
-		if n := prefix(found, a.sliceSize()); n < len(found) {
+		if n := prefix(found, sliceBytes); n < len(found) {
 			found, s.next = found[:n], l.cursor
 		} else {
 			l.skim = false
@@ -140,7 +140,7 @@ func (sh *shard) look(m *subscriber) (s slice, found []topic.Found) {
 		if a.wild != nil {
 			found, s.next, s.gap = sh.lookWild(m, limit)
 		} else {
-			found, s.next, s.gap = sh.seq.GatherAbove(sh.found[:0], a.topics, p.floors, m.told, l.cursor, limit, a.sliceSize())
+			found, s.next, s.gap = sh.seq.GatherAbove(sh.found[:0], a.topics, p.floors, m.told, l.cursor, limit, sliceBytes)
 			sh.found = found
 		}
 	}
@@ -196,7 +196,7 @@ func (sh *shard) snapshot(a *audience, p *past) (found []topic.Found, place int3
 	found = sh.found[:0]
 	place = p.next
 	topics := a.topics
-	for size := 0; int(place) < p.places(a) && size < a.sliceSize(); place++ {
+	for size := 0; int(place) < p.places(a) && size < sliceBytes; place++ {
 		topics = topics[:0:0]
 		if a.wild != nil {
 			topics = sh.seq.Table().MatchingIn(topics, int(place), a.wild.patterns, 0)
