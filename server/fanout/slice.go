@@ -252,7 +252,7 @@ func (sh *shard) appendGap(buf []byte, m *subscriber, stands uint64) []byte {
 			g.Topics = append(g.Topics, t.Name())
 		}
 	}
-	slices.Sort(g.Topics) // a pattern's come in any order
+	slices.Sort(g.Topics)
 	w := m.audience.wild
 	if len(g.Topics) == 0 || len(g.Topics) > MaxGapTopics || w != nil && m.told < sh.seq.Table().NewestForgotten() {
 		g.Topics = m.audience.names()
