@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"penstock/encode"
 	"penstock/server/api"
 	"penstock/server/auth"
 )
@@ -57,6 +58,10 @@ type Config struct {
 	UserTimeout   time.Duration `name:"user-timeout" group:"Streams" default:"60s" min:"1s" max:"24h" unit:"duration" help:"A subscriber whose kernel acknowledges nothing for this long is dropped (TCP_USER_TIMEOUT)."`
 	RetryMin      time.Duration `name:"retry-min" group:"Streams" default:"2s" min:"1ms" max:"1h" unit:"duration" help:"Shortest reconnection time told to a subscriber; each gets a random one."`
 	RetryMax      time.Duration `name:"retry-max" group:"Streams" default:"5s" min:"1ms" max:"1h" unit:"duration" help:"Longest reconnection time told to a subscriber."`
+
+	Compress      string `name:"compress" group:"Compression" default:"gzip" oneof:"gzip,off" unit:"gzip or off" help:"What streams are compressed with, for those who accept it: made once for all who receive the same. See docs/security.md for when to switch it off."`
+	CompressShare int    `name:"compress-share" group:"Compression" default:"8" min:"1" max:"1000000" unit:"subscribers" help:"From so many subscribers of the same on, 8 KiB of what they received last are kept, and new events refer to them."`
+	CompressLevel string `name:"compress-level" group:"Compression" default:"best" oneof:"fast,good,best" unit:"fast, good or best" help:"The most that compressing may cost. The server takes less by itself where few receive the same, and under overload."`
 
 	Overload    string        `name:"overload" group:"Publishing" default:"wait" oneof:"wait,shed" unit:"wait or shed" help:"What publishers get that outrun the shards: wait makes them wait up to --publish-wait, shed refuses at once with 503."`
 	PublishWait time.Duration `name:"publish-wait" group:"Publishing" default:"10s" min:"1ms" max:"1h" unit:"duration" help:"Longest wait of a publish for shards to keep up; then 503, and nothing was published."`
@@ -294,6 +299,17 @@ func checkAddress(name, address string) error {
 // policy is what auth is told.
 func (c *Config) policy() auth.Options {
 	return auth.Options{TokenFile: c.PublishTokenFile, Insecure: c.InsecurePublish}
+}
+
+// compressLevels are the values of --compress-level.
+var compressLevels = map[string]encode.Level{"fast": encode.Fast, "good": encode.Good, "best": encode.Best}
+
+// codings are what --compress offers.
+func (c *Config) codings() []encode.Coding {
+	if coding, err := encode.ParseCoding(c.Compress); err == nil {
+		return []encode.Coding{coding}
+	}
+	return nil
 }
 
 // IsLoopback tells whether a listening address can be reached from this machine alone. A name

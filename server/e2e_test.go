@@ -115,7 +115,11 @@ func publishAndCut(t *testing.T, each int, options ...servertest.Option) (missed
 		for j, n := range random.Perm(topicCount)[:len(topics)] {
 			topics[j] = topicName(n)
 		}
-		who[i] = &follower{topics: topics, Subscriber: srv.SubscribeAll(t, topics)}
+		coding := "identity"
+		if i%4 < 2 { // every other one of those who are cut, and of those who are not
+			coding = "gzip"
+		}
+		who[i] = &follower{topics: topics, Subscriber: srv.SubscribeAll(t, topics, servertest.WithHeader("Accept-Encoding", coding))}
 		who[i].start = number(who[i].LastID())
 		if i%2 == 0 {
 			cutters.Go(func() { who[i].cutAgainAndAgain(t, random, &book, allOut) })

@@ -99,6 +99,8 @@ func (s *Server) open() (err error) {
 		LagMemory:     int64(c.LagMemory),
 		RetryMin:      c.RetryMin,
 		RetryMax:      c.RetryMax,
+		CompressShare: c.CompressShare,
+		CompressLevel: compressLevels[c.CompressLevel],
 		Version:       Version(),
 	})
 	if err != nil {
@@ -116,6 +118,7 @@ func (s *Server) open() (err error) {
 		Policy:                 policy,
 		Origins:                c.CORSOrigin,
 		Loopback:               IsLoopback(c.Listen),
+		Codings:                c.codings(),
 		AdminLoopback:          IsLoopback(c.adminAddress()),
 		MaxTopicsPerSubscriber: c.MaxTopicsPerSubscriber,
 		MaxEventSize:           int(c.MaxEventSize),

@@ -3,6 +3,7 @@ package api
 import (
 	"testing"
 
+	"penstock/encode"
 	"penstock/server/fanout"
 )
 
@@ -37,8 +38,9 @@ func TestHotPathsAllocateNoMoreThanTheyMust(t *testing.T) {
 			t.Errorf("%s: %.0f allocations, at most %.0f", what, got, c.most)
 		}
 	}
-	h := head(t, raw("GET /events/stocks.ACME", "Accept: text/event-stream", "Last-Event-ID: 17"))
+	h := head(t, raw("GET /events/stocks.ACME", "Accept: text/event-stream", "Accept-Encoding: gzip, deflate, br, zstd", "Last-Event-ID: 17"))
 	var sub *fanout.Subscription
+	a.o.Codings = []encode.Coding{encode.Gzip}
 	short := func() { sub, _, _ = a.Short(nil, h, remote) }
 	if got := testing.AllocsPerRun(200, short); got > 2 || sub == nil {
 		t.Errorf("a stream: %.0f allocations, want its subscription and its list of topics", got)

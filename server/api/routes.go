@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"penstock/encode"
 	"penstock/server/accept"
 	"penstock/server/auth"
 	"penstock/server/fanout"
@@ -32,6 +33,9 @@ type Options struct {
 
 	// AdminLoopback says that the address of Admin is one.
 	AdminLoopback bool
+
+	// Codings are what streams may be compressed by, the best one first; none: they never are.
+	Codings []encode.Coding
 
 	MaxTopicsPerSubscriber int // topics and patterns of one stream
 	MaxEventSize           int // bytes of a frame
@@ -195,6 +199,8 @@ type request struct {
 
 	headers headers
 
+	coding encode.Coding // of the stream
+
 	// What a refused subscriber needs to come back (subscribe.go).
 	alone  bool   // takes event streams and nothing else: an EventSource
 	resume bool   // lastID is what it has
@@ -208,7 +214,11 @@ type headers struct {
 
 	accepts int    // how many Accept headers there are
 	accept  []byte // the first one
-	proxied bool   // a proxy has left its mark
+
+	encodings int    // how many Accept-Encoding headers there are
+	encoding  []byte // the first one
+
+	proxied bool // a proxy has left its mark
 }
 
 // read finds the headers that matter. One that takes a single value may be there only once.
@@ -240,6 +250,10 @@ func (r *request) read() *failure {
 		case fasthttp.HeaderAccept:
 			if h.accepts++; h.accepts == 1 {
 				h.accept = value
+			}
+		case fasthttp.HeaderAcceptEncoding:
+			if h.encodings++; h.encodings == 1 {
+				h.encoding = value
 			}
 		default:
 			h.proxied = h.proxied || auth.ProxyHeader(name)

@@ -55,8 +55,9 @@ func (q *asking) read(r *request, req *fasthttp.Request) *failure {
 	if f := r.judgeAccept(); f != nil {
 		return f
 	}
+	r.coding = r.chooseCoding(q.a.o.Codings)
 	sub := q.sub
-	sub.HTTP10, sub.Coding, sub.Origin = !r.header.IsHTTP11(), encode.Identity, string(r.origin)
+	sub.HTTP10, sub.Coding, sub.Origin = !r.header.IsHTTP11(), r.coding, string(r.origin)
 	p := pairs{text: r.query}
 	if r.named {
 		names, err := p.plain(r.topic, 0, false)
@@ -109,6 +110,15 @@ func (r *request) judgeAccept() *failure {
 		return failf(fasthttp.StatusNotAcceptable, "Accept excludes text/event-stream, which is all there is here; leave it out, or name text/event-stream or */*")
 	}
 	return nil
+}
+
+// chooseCoding chooses the stream's coding of those offered by what the client accepts.
+func (r *request) chooseCoding(offered []encode.Coding) encode.Coding {
+	accepted := r.headers.encoding
+	if r.headers.encodings > 1 {
+		accepted = bytes.Join(r.header.PeekAll(fasthttp.HeaderAcceptEncoding), comma)
+	}
+	return encode.ChooseCoding(borrow(accepted), offered)
 }
 
 // over tells whether nothing is left to be sent: all topics have ended, and what is asked for
@@ -203,6 +213,9 @@ func (a *API) streamHeaders(resp *fasthttp.Response, r *request) {
 	h.Set(fasthttp.HeaderXContentTypeOptions, "nosniff")
 	r.share(resp)
 	h.Set(fasthttp.HeaderVary, "Accept-Encoding, Origin")
+	if r.coding != encode.Identity {
+		h.Set(fasthttp.HeaderContentEncoding, r.coding.String())
+	}
 	if r.head {
 		// A stream has no length: it ends with its last chunk, in HTTP/1.0 with the connection.
 		h.SetContentLength(-1)
@@ -217,6 +230,7 @@ func (a *API) streamHeaders(resp *fasthttp.Response, r *request) {
 // it would never come back. The answer is a stream of one block, which gives its own id back,
 // so that it resumes where it was.
 func (a *API) comeBack(resp *fasthttp.Response, r *request) {
+	r.coding = encode.Identity
 	a.streamHeaders(resp, r)
 	retry := int(a.spread().Milliseconds())
 	resp.SetBodyRaw(encode.AppendStart(nil, retry, r.lastID, r.resume))

@@ -21,7 +21,8 @@ import (
 //     where the shard has read, or what a pace holds back;
 //  2. there is at least one member: the last one out removes the audience;
 //  3. it has no batch;
-//  4. lastID is at most the newest id that the shard has read.
+//  4. lastID is at most the newest id that the shard has read;
+//  5. if it compresses, its live members are in its shared stream, and no other.
 //
 // broken tells which of these does not hold; tests call it after each pass.
 type audience struct {
@@ -32,14 +33,14 @@ type audience struct {
 	batch   *batch         // what is due to the members in this pass; nil between passes
 	pace    *pace          // nil where everything is flushed in the pass that reads it
 	wild    *wild          // nil where no patterns are asked for
+	packed  *packed        // nil where nothing is compressed
 	lastID  uint64         // of the last event flushed
 	flushed uint32         // the tick of the last flush
 	traits  traits
-	coding  encode.Coding
 	form    encode.Form
 }
 
-const _ = uint(128 - unsafe.Sizeof(audience{})) // budget: people with their own list are audiences of one
+const _ = uint(136 - unsafe.Sizeof(audience{})) // budget: people with their own list are audiences of one
 
 // traits are what else there is to say of an audience, a bit each.
 type traits uint8
@@ -89,6 +90,9 @@ func (sh *shard) enter(m *subscriber, s *Subscription) {
 	}
 	m.audience, m.at = a, int32(len(a.members))
 	a.members = push(a.members, m)
+	if a.packed != nil {
+		a.packed.places = push(a.packed.places, encode.Place{})
+	}
 }
 
 // push is append that doubles: of lists that hold every stream, growing by
@@ -107,13 +111,15 @@ func (sh *shard) newAudience(s *Subscription) *audience {
 		key:     string(sh.key),
 		topics:  make([]*topic.Topic, len(s.Topics)),
 		places:  make([]int32, len(s.Topics)),
-		coding:  s.Coding,
 		form:    s.Form,
 		flushed: sh.tick,
 	}
 	a.set(http10, s.HTTP10)
 	a.set(beatEvents, s.HeartbeatEvent)
 	a.pace = newPace(s, a.key)
+	if s.Coding == encode.Gzip {
+		a.packed = new(packed)
+	}
 	for i, name := range s.Topics {
 		// From here on publishers ring for this topic. What they published
 		// before without ringing is in the ring ahead of our read position: a
@@ -145,6 +151,12 @@ func (sh *shard) remove(m *subscriber) {
 	a.members[m.at], moved.at = moved, m.at
 	a.members[last] = nil
 	a.members = a.members[:last]
+	if a.packed != nil {
+		a.packed.move(m, last)
+		if last <= sh.packShare/2 {
+			a.packed.shared.KeepWindow(false)
+		}
+	}
 	if last == 0 {
 		sh.dissolve(a)
 	}

@@ -3,6 +3,9 @@ package fanout
 import (
 	"strings"
 	"testing"
+	"unsafe"
+
+	"penstock/encode"
 )
 
 // A flush allocates nothing for a subscriber, nor for an audience or a pass once
@@ -43,5 +46,106 @@ func TestFlushPathAllocatesNothing(t *testing.T) {
 	})
 	if beats > 0 {
 		t.Errorf("a round of heartbeats allocates %.1f times", beats)
+	}
+}
+
+// Neither does a compressed audience's, once its members have caught up with the
+// shared stream; and a member takes less than 64 bytes more there.
+func TestCompressedFlushAllocatesNothing(t *testing.T) {
+	if poolsForget {
+		t.Skip("the race detector's pools forget")
+	}
+	h := newHouse(t, houseOptions{ringSize: 1 << 20})
+	h.sh.sys = deaf{h.ground}
+	for i := range 300 {
+		h.subscribe(&Subscription{Topics: []string{string(rune('a' + i%3))}, Coding: encode.Gzip, HTTP10: i%2 == 0})
+	}
+	h.settle(t)
+	data := strings.Repeat("x", 200)
+	publish := func() {
+		for i := range 10 {
+			h.publish(t, string(rune('a'+i)), data)
+		}
+	}
+	for range 200 {
+		publish()
+		h.sh.pass(h.ground.time)
+	}
+	alone := testing.AllocsPerRun(200, publish)
+	both := testing.AllocsPerRun(200, func() {
+		publish()
+		h.sh.pass(h.ground.time)
+	})
+	if both > alone {
+		t.Errorf("publishing allocates %.1f times, with the pass %.1f", alone, both)
+	}
+	beats := testing.AllocsPerRun(20, func() {
+		for range h.sh.ticksRound {
+			h.ground.time = h.ground.time.Add(tickTime)
+			h.sh.pass(h.ground.time)
+		}
+	})
+	if beats > 0 {
+		t.Errorf("a round of heartbeats allocates %.1f times", beats)
+	}
+	for _, a := range h.sh.audiences {
+		if n := cap(a.packed.places) * int(unsafe.Sizeof(a.packed.places[0])); n >= 64*len(a.members) {
+			t.Errorf("%d members take %d bytes more", len(a.members), n)
+		}
+	}
+}
+
+// An audience of few keeps no window, nor one that has become one of few.
+func TestWindowIsKeptForThoseWhoShareIt(t *testing.T) {
+	h := newHouse(t, houseOptions{share: 8})
+	var sockets []*socket
+	for n := 1; n <= 8; n++ {
+		sockets = append(sockets, h.subscribe(&Subscription{Topics: []string{"a"}, Coding: encode.Gzip}))
+		h.publish(t, "a", "something")
+		h.settle(t)
+		h.publish(t, "a", "something")
+		h.settle(t)
+		for _, a := range h.sh.audiences {
+			if a.packed.shared.KeepsWindow() != (n == 8) {
+				t.Errorf("%d members: keeps a window: %v", n, a.packed.shared.KeepsWindow())
+			}
+		}
+	}
+	for n := 7; n > 0; n-- {
+		h.ground.hangUp(sockets[n])
+		h.settle(t)
+		for _, a := range h.sh.audiences {
+			if a.packed.shared.KeepsWindow() != (n > 4) {
+				t.Errorf("%d members are left: keeps a window: %v", n, a.packed.shared.KeepsWindow())
+			}
+		}
+	}
+}
+
+// Under overload compression steps down, and comes back.
+func TestCompressionStepsDownUnderOverload(t *testing.T) {
+	h := newHouse(t, houseOptions{ringSize: 1 << 20})
+	level := func() encode.Level { return h.sh.level(10_000, 1000, true) }
+	if level() != encode.Best {
+		t.Fatalf("at rest: %d", level())
+	}
+	for want := encode.Good; ; want-- {
+		for range 3 {
+			h.publish(t, "a", strings.Repeat("x", 15<<10))
+		}
+		h.pass(t)
+		if level() != want {
+			t.Errorf("under overload: %d, want %d", level(), want)
+		}
+		if want == encode.Stored {
+			break
+		}
+	}
+	for range 3 {
+		h.publish(t, "a", "x")
+		h.pass(t)
+	}
+	if level() != encode.Best {
+		t.Errorf("at rest again: %d", level())
 	}
 }

@@ -50,10 +50,10 @@ const lingerTime = 2 * time.Second
 // the wait for the client's own end. So no reset eats what is still on its way.
 // m must stand at a frame's border.
 func (sh *shard) end(m *subscriber, why Disconnect) {
-	if !m.audience.is(http10) {
-		// A stream that was never opened has no chunks either.
-		if m.lag == nil || m.lag.opening == nil {
-			if n, _ := sh.sys.send(m.fd, lastChunk); n < len(lastChunk) {
+	// A stream that was never opened has no chunks either.
+	if m.lag == nil || m.lag.opening == nil {
+		if last := sh.lastBytes(m); len(last) > 0 {
+			if n, _ := sh.sys.send(m.fd, last); n < len(last) {
 				sh.leave(m, why)
 				return
 			}
@@ -64,6 +64,24 @@ func (sh *shard) end(m *subscriber, why Disconnect) {
 	add(&sh.stats.disconnects[why], 1)
 	m.state = ending
 	sh.lingering = append(sh.lingering, lingerer{m, sh.clock.Add(lingerTime)})
+}
+
+// lastBytes are what a stream ends with: the end of its gzip stream, and the last
+// chunk.
+func (sh *shard) lastBytes(m *subscriber) []byte {
+	a, last := m.audience, lastChunk
+	if a.is(http10) {
+		last = nil
+	}
+	p := a.packed
+	if p == nil {
+		return last
+	}
+	p.out(m)
+	buf, _ := sh.begin(a, nil)
+	sh.shared.audience = nil
+	sh.scratch = p.places[m.at].AppendEnd(buf)
+	return append(seal(sh.scratch, 0, a.is(http10)), last...)
 }
 
 // isOver tells whether all of a's topics have ended, as far as the shard has read.

@@ -69,6 +69,7 @@ type stream struct {
 	header  []byte
 	headed  bool
 	chunks  encode.Dechunker
+	gzip    inflater
 	decoder encode.Decoder
 
 	begun     bool
@@ -147,11 +148,17 @@ func (c *stream) take(wire []byte, o *origin) {
 				c.fail("chunks: %v", err)
 			}
 		}
-		if err := c.decoder.Decode(payload, func(d *encode.Decoded) { o.blocks++; c.block(d, o) }); err != nil {
-			c.fail("stream: %v", err)
-		}
 		if len(payload) == 0 && len(rest) == len(wire) {
 			c.fail("%d bytes behind the last chunk", len(rest))
+		}
+		if c.sub.Coding == encode.Gzip {
+			var err error
+			if payload, err = c.gzip.next(payload); err != nil {
+				c.fail("gzip: %v", err)
+			}
+		}
+		if err := c.decoder.Decode(payload, func(d *encode.Decoded) { o.blocks++; c.block(d, o) }); err != nil {
+			c.fail("stream: %v", err)
 		}
 		wire = rest
 	}
@@ -527,7 +534,7 @@ func (c *stream) ended(m *moment) {
 		if !reason {
 			c.fail("ended without a reason")
 		}
-		if c.owed > 0 || c.decoder.Open() || c.headed && !c.sub.HTTP10 && !c.chunks.Done() {
+		if c.owed > 0 || c.decoder.Open() || c.headed && !c.sub.HTTP10 && !c.chunks.Done() || c.gzip.begun && !c.gzip.ended {
 			c.fail("ended within a frame or without the last chunk")
 		}
 		if !c.drain && !closed {

@@ -29,6 +29,12 @@
 // What its socket did not take of a chunk is remembered as a place in the ring
 // and made again; the bytes are copied only when the ring's tail comes near.
 //
+// # Compressed audiences
+//
+// A batch of a compressed audience is made into blocks once for all members that
+// are in its shared stream (gzip.go, encode.Shared). A member is in it while it is
+// live: who lags gets blocks of its own, and steps over once it has caught up.
+//
 // # The rule of threads
 //
 // What is exported may be called from any goroutine. Everything else runs on

@@ -11,6 +11,10 @@ import "syscall"
 
 // flush sends a's batch to its live members and ends the batch.
 func (sh *shard) flush(a *audience) {
+	if a.packed != nil {
+		sh.flushPacked(a)
+		return
+	}
 	b := a.batch
 	a.batch = nil
 	bytes := seal(b.bytes, 0, a.is(http10))

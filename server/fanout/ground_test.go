@@ -5,7 +5,9 @@ package fanout
 
 import (
 	"bytes"
+	"compress/gzip"
 	"fmt"
+	"io"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -160,6 +162,7 @@ type houseOptions struct {
 	flushMax                 int
 	lagMemory                int64
 	heartbeat                time.Duration
+	share                    int
 }
 
 func newHouse(t testing.TB, o houseOptions) *house {
@@ -180,6 +183,7 @@ func newHouse(t testing.TB, o houseOptions) *house {
 	}
 	h.sh = newShard(&Options{
 		Shards: 1, Sequencer: seq, Heartbeat: heartbeat, FlushInterval: 10 * time.Millisecond,
+		CompressShare: or(o.share, 8), CompressLevel: encode.Best,
 		FlushMaxBytes: or(o.flushMax, 64<<10), LagMemory: int64(or(int(o.lagMemory), 1<<20)),
 		RetryMin: 2 * time.Second, RetryMax: 2 * time.Second,
 	}, h.ground)
@@ -294,6 +298,9 @@ func (sh *shard) broken() error {
 				return fmt.Errorf("audience %q: member %d is elsewhere", key, i)
 			}
 		}
+		if err := a.brokenPacked(); err != nil {
+			return fmt.Errorf("audience %q: %v", key, err)
+		}
 		for i, t := range a.topics {
 			in := sh.index[t.Number()]
 			if in == nil || in.audiences[a.places[i]] != (listing{a, int32(i)}) {
@@ -318,6 +325,24 @@ func (sh *shard) broken() error {
 	return nil
 }
 
+// brokenPacked is broken for what only a compressed audience has.
+func (a *audience) brokenPacked() error {
+	p, owing := a.packed, 0
+	for i, m := range a.members {
+		switch {
+		case m.owed && (p == nil || p.beat == nil || m.state != live):
+			return fmt.Errorf("member %d is owed a heartbeat", i)
+		case p != nil && p.places[i].In() != (m.state == live):
+			return fmt.Errorf("member %d: state %d, in the shared stream: %v", i, m.state, p.places[i].In())
+		}
+		owing += index(m.owed)
+	}
+	if p != nil && (len(p.places) != len(a.members) || p.owing != owing || (p.beat == nil) != (owing == 0)) {
+		return fmt.Errorf("%d members, %d places, %d owed a heartbeat, %d counted, heartbeat %v", len(a.members), len(p.places), owing, p.owing, p.beat)
+	}
+	return nil
+}
+
 // read takes what came since the last read and says it in words: the header, the
 // blocks, the end.
 func (s *socket) read(c *reading) string {
@@ -335,9 +360,11 @@ func (s *socket) read(c *reading) string {
 		}
 		c.header = true
 		c.plain = !strings.Contains(head, "chunked")
+		c.gzip = strings.Contains(head, "\r\nContent-Encoding: gzip\r\n")
 		said = append(said, strings.Replace(head[:strings.Index(head, "\r\n")], "HTTP/1.1 ", "", 1))
 		wire = []byte(rest)
 	}
+	var body []byte
 	for len(wire) > 0 {
 		payload, rest := wire, []byte(nil)
 		if !c.plain {
@@ -347,13 +374,20 @@ func (s *socket) read(c *reading) string {
 			}
 			c.last = c.chunks.Done()
 		}
-		wire = rest
-		if err := c.decoder.Decode(payload, func(d *encode.Decoded) { said = append(said, c.say(d)) }); err != nil {
-			return s.ended(append(said, "BROKEN STREAM: "+err.Error()))
-		}
+		body, wire = append(body, payload...), rest
 		if len(payload) == 0 && len(rest) == 0 {
 			break
 		}
+	}
+	if c.gzip {
+		c.packed = append(c.packed, body...)
+		var err error
+		if body, err = c.inflate(c.last || c.plain && s.finished); err != nil {
+			return s.ended(append(said, "BROKEN GZIP: "+err.Error()))
+		}
+	}
+	if err := c.decoder.Decode(body, func(d *encode.Decoded) { said = append(said, c.say(d)) }); err != nil {
+		return s.ended(append(said, "BROKEN STREAM: "+err.Error()))
 	}
 	if c.last && !c.toldLast {
 		c.toldLast = true
@@ -368,6 +402,27 @@ type reading struct {
 	header, plain, last, toldLast bool
 	chunks                        encode.Dechunker
 	decoder                       encode.Decoder
+
+	gzip     bool
+	packed   []byte // all of the body
+	inflated int    // how much of it, as plain bytes, was taken
+}
+
+// inflate takes what the body shows now beyond what it did. Once it is whole,
+// its trailer has to be right.
+func (c *reading) inflate(whole bool) ([]byte, error) {
+	r, err := gzip.NewReader(bytes.NewReader(c.packed))
+	var plain []byte
+	if err == nil {
+		r.Multistream(false)
+		plain, err = io.ReadAll(r)
+	}
+	if err != nil && (whole || err != io.ErrUnexpectedEOF && err != io.EOF) {
+		return nil, err
+	}
+	plain = plain[c.inflated:]
+	c.inflated += len(plain)
+	return plain, nil
 }
 
 func (c *reading) say(d *encode.Decoded) string {

@@ -171,6 +171,10 @@ func appendHeader(dst []byte, s *Subscription, date []byte) []byte {
 		dst = append(dst, s.Origin...)
 		dst = append(dst, "\r\nAccess-Control-Allow-Credentials: true\r\nAccess-Control-Expose-Headers: Retry-After"...)
 	}
+	if s.Coding != encode.Identity {
+		dst = append(dst, "\r\nContent-Encoding: "...)
+		dst = append(dst, s.Coding.String()...)
+	}
 	if s.HTTP10 {
 		return append(dst, "\r\nConnection: close\r\n\r\n"...)
 	}

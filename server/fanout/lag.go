@@ -30,6 +30,9 @@ const (
 
 // newLag makes m lag.
 func (sh *shard) newLag(m *subscriber) *lag {
+	if p := m.audience.packed; p != nil {
+		p.out(m)
+	}
 	var l *lag
 	if n := len(sh.spareLags); n > 0 {
 		l, sh.spareLags[n-1] = sh.spareLags[n-1], nil
@@ -75,6 +78,9 @@ func (sh *shard) stall(m *subscriber, b *batch, before uint64, bytes []byte, n i
 		m.told, l.cursor = told, b.first
 	case n == 0:
 		m.told = told // mode latest: whatever is the newest then
+	case again && m.audience.packed != nil:
+		m.told, l.cursor = b.lastID, b.end
+		sh.hold(l, bytes[n:])
 	case again:
 		m.told, l.cursor = b.lastID, b.end
 		l.rest = rest{first: b.first, end: b.end, after: told, size: len(bytes), sent: n}
@@ -201,12 +207,20 @@ func (sh *shard) settle(m *subscriber) (more bool) {
 	}
 	sh.dropLag(m)
 	m.state = live
+	if a.packed != nil {
+		a.packed.in(m)
+	}
 	return false
 }
 
 // served notes that m was given a slice, of which its socket took n bytes.
 func (sh *shard) served(m *subscriber, s *slice, n int) {
 	l := m.lag
+	if p := m.audience.packed; p != nil && n > 0 {
+		p.places[m.at].Add(s.plain)
+		add(&sh.stats.packedFrom, uint64(len(s.plain)))
+		add(&sh.stats.packedTo, uint64(len(s.bytes)))
+	}
 	after := m.told
 	if l.opening != nil {
 		m.told = s.told // a rewind has set it back

@@ -104,6 +104,7 @@ func newWorld(t *rapid.T) *world {
 		p.ground.time = w.time
 		p.sh = newShard(&Options{
 			Shards: 1, Sequencer: seq, Heartbeat: 15 * time.Second, FlushInterval: 10 * time.Millisecond,
+			CompressShare: 2, CompressLevel: encode.Best,
 			FlushMaxBytes: flushMax, LagMemory: lagMemory, RetryMin: 2 * time.Second, RetryMax: 2 * time.Second,
 		}, p)
 		w.posts = append(w.posts, p)
@@ -217,11 +218,12 @@ func (w *world) subscribe() {
 		s.Interval = draw(w, "interval", 250*time.Millisecond, time.Second, 20*time.Second)
 	}
 	s.HTTP10, s.HeartbeatEvent = yes(w, "http10"), yes(w, "heartbeat events")
+	s.Coding = draw(w, "coding", encode.Identity, encode.Gzip)
 	s.Form = draw(w, "form", encode.FormType, encode.FormType, encode.FormTopic, encode.FormEnvelope)
 	if len(w.streams) > 0 && yes(w, "as another") {
 		o := rapid.SampledFrom(w.streams).Draw(w.t, "stream").sub // an audience of several
 		s = Subscription{Topics: slices.Clone(o.Topics), Patterns: slices.Clone(o.Patterns), Latest: o.Latest, Interval: o.Interval,
-			HTTP10: o.HTTP10, HeartbeatEvent: o.HeartbeatEvent, Form: o.Form}
+			HTTP10: o.HTTP10, Coding: o.Coding, HeartbeatEvent: o.HeartbeatEvent, Form: o.Form}
 	}
 	switch draw(w, "from", "now", "after", "rewind", "bad") {
 	case "after":
@@ -270,7 +272,7 @@ func (s *Subscription) text() string {
 	for _, o := range []struct {
 		on   bool
 		text string
-	}{{s.Latest, "latest"}, {s.Snapshot, "snapshot"}, {s.HTTP10, "http10"}, {s.Hello, "hello"}, {s.HeartbeatEvent, "events"}} {
+	}{{s.Latest, "latest"}, {s.Snapshot, "snapshot"}, {s.HTTP10, "http10"}, {s.Coding == encode.Gzip, "gzip"}, {s.Hello, "hello"}, {s.HeartbeatEvent, "events"}} {
 		if o.on {
 			b.WriteString(" " + o.text)
 		}
@@ -367,7 +369,7 @@ func (w *world) hangUp(c *stream) {
 func (w *world) cut(c *stream) {
 	n := rapid.IntRange(0, len(c.sock.wire)).Draw(w.t, "bytes")
 	s := c.sub
-	if id, ok := lastID(c.sock.wire[:n], c.sub.HTTP10); ok {
+	if id, ok := lastID(c.sock.wire[:n], &c.sub); ok {
 		s.Resume, s.LastID, s.BadID = true, id, ""
 	}
 	w.say("cut %s behind byte %d", c.name, n)
@@ -376,21 +378,26 @@ func (w *world) cut(c *stream) {
 }
 
 // lastID is what a client knows that has received the beginning of a stream.
-func lastID(wire []byte, plain bool) (id uint64, ok bool) {
+func lastID(wire []byte, s *Subscription) (id uint64, ok bool) {
 	head, rest, _ := strings.Cut(string(wire), "\r\n\r\n")
 	_ = head
 	var d encode.Decoder
 	var chunks encode.Dechunker
+	var body []byte
 	for wire = []byte(rest); len(wire) > 0; {
 		payload := wire
-		if wire = nil; !plain {
+		if wire = nil; !s.HTTP10 {
 			payload, wire, _ = chunks.Next(payload)
 		}
-		_ = d.Decode(payload, func(*encode.Decoded) {})
+		body = append(body, payload...)
 		if len(payload) == 0 {
 			break
 		}
 	}
+	if s.Coding == encode.Gzip {
+		body, _ = new(inflater).next(body)
+	}
+	_ = d.Decode(body, func(*encode.Decoded) {})
 	id, err := encode.ParseID(string(d.LastID()))
 	return id, err == nil
 }

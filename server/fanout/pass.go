@@ -28,7 +28,10 @@ func (sh *shard) pass(now time.Time) (busy bool) {
 	sh.clock = now
 	from := sh.read
 
-	sh.readRing(sh.ring.Head())
+	head := sh.ring.Head()
+	sh.ease(head - from)
+	sh.packing = 0
+	sh.readRing(head)
 	sh.flushDue()
 
 	busy = sh.flushPaced()

@@ -7,7 +7,7 @@ package fanout
 // subscription. `go test ./server/fanout -run Scenario -update` writes what is
 // received now; read the diff.
 //
-//	subscribe NAME TOPIC,TOPIC [after=ID] [bad=TEXT] [http10] [events] [form=topic|envelope]
+//	subscribe NAME TOPIC,TOPIC [after=ID] [bad=TEXT] [http10] [gzip] [events] [form=topic|envelope]
 //	          [hello] [snapshot] [latest] [interval=D] [onlag=latest|close] [rewind=N|Ds|all] [room=BYTES]
 //	publish TOPIC [xN] [size=BYTES]
 //	end TOPIC
@@ -126,6 +126,8 @@ func (p *player) options(text string) {
 			o.flushMax = n
 		case "lag-memory":
 			o.lagMemory = int64(n)
+		case "share":
+			o.share = n
 		case "max-event":
 			o.maxEvent = n
 		}
@@ -166,6 +168,9 @@ func (p *player) do(words []string) []string {
 	case "subscribe":
 		sub := &Subscription{HTTP10: has("http10"), HeartbeatEvent: has("events"), BadID: args["bad"],
 			Form: map[string]encode.Form{"": encode.FormType, "topic": encode.FormTopic, "envelope": encode.FormEnvelope}[args["form"]]}
+		if has("gzip") {
+			sub.Coding = encode.Gzip
+		}
 		sub.Topics = nil
 		for _, name := range strings.Split(plain[1], ",") {
 			if pattern, err := topic.ParsePattern(name); err != nil {

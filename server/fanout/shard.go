@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"time"
 
+	"penstock/encode"
 	"penstock/ring"
 	"penstock/server/topic"
 )
@@ -32,6 +33,8 @@ type shard struct {
 	lagMemory          int64
 	retryMin, retryMax time.Duration
 	version            string
+	packShare          int          // members from which on an audience keeps a window
+	packLevel          encode.Level // the most that compression may cost
 	gone               func()
 	ticksRound         uint32 // ticks in a heartbeat time
 	owner              owner  // race build: the only thread that may touch what follows
@@ -71,7 +74,10 @@ type shard struct {
 
 	tick     uint32
 	nextTick time.Time
-	beats    [2][2]beats // by kind of heartbeat (comment, event), and by whether it says an id
+	beats    [2][2]*beat // made last, by kind of heartbeat (comment, event), and by whether it says an id
+
+	eased   encode.Level // how far compression has stepped down under overload
+	packing int          // plain bytes that catching up has compressed in this pass
 
 	pace float64 // bytes of the ring read in a second, as the last passes measured it
 
@@ -81,6 +87,8 @@ type shard struct {
 	commands   []command
 	found      []topic.Found
 	scratch    []byte
+	plain      []byte
+	packs      [2 * encode.Reaches][]byte // see flushPacked
 	key        []byte
 	formed     [3]formed // by encode.Form
 	spare      []*batch
@@ -97,6 +105,7 @@ func newShard(o *Options, sys system) *shard {
 		sys: sys, seq: o.Sequencer, ring: o.Sequencer.Ring(), slack: slackOf(o.Sequencer.Ring()),
 		heartbeat: o.Heartbeat, flushInterval: o.FlushInterval, flushMaxBytes: o.FlushMaxBytes,
 		lagMemory: o.LagMemory / int64(o.Shards), retryMin: o.RetryMin, retryMax: o.RetryMax,
+		packShare: o.CompressShare, packLevel: o.CompressLevel,
 		version: o.Version, gone: o.Gone, ticksRound: ticksOf(o.Heartbeat),
 		audiences: make(map[string]*audience), index: make(map[uint64]*interest),
 	}

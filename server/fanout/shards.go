@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"penstock/encode"
 	"penstock/server/topic"
 )
 
@@ -26,6 +27,8 @@ type Options struct {
 	FlushMaxBytes      int              // a batch that reaches it is flushed at once, in bytes
 	LagMemory          int64            // bytes held for lagging streams, over all shards
 	RetryMin, RetryMax time.Duration    // each stream is told a time between them to wait before it comes back
+	CompressShare      int              // members from which on a compressed audience keeps a window, at least 1
+	CompressLevel      encode.Level     // the most that compressing may cost
 	Version            string           // of the server, for those who ask for hello; may be empty
 	Gone               func()           // called after a stream's socket was closed, on the shard's thread: it must not wait
 }

@@ -24,6 +24,7 @@ type slice struct {
 	gap    bool          // it says that something was lost
 	again  bool          // its bytes can be made again from the ring ...
 	first  ring.Position // ... where the first of its events is
+	plain  []byte        // compressed: what was; as long valid as bytes
 }
 
 // shared is the slice made last, for those of the same audience with the same
@@ -87,8 +88,13 @@ func (sh *shard) nextSlice(m *subscriber) slice {
 	if head == 0 && len(buf) == encode.ChunkHead {
 		return s // nothing to send
 	}
+	whole := s.again
+	if a.packed != nil {
+		buf, s.plain = sh.packSlice(buf, head+encode.ChunkHead, l.opening != nil)
+		sh.scratch, s.again = buf, false
+	}
 	s.bytes = seal(buf, head, a.is(http10))
-	if s.again {
+	if whole {
 		sh.shared = shared{slice: s, audience: a, cursor: l.cursor, after: m.told, firstID: found[0].Entry.ID()}
 	}
 	return s

@@ -86,6 +86,8 @@ type ShardStats struct {
 	Sends       uint64                // send system calls
 	BytesOut    uint64                // bytes that the kernel took
 	Deliveries  uint64                // events sent, counted once for each subscriber
+	PackedFrom  uint64                // bytes for compressed streams before they were compressed, heartbeats left out, counted once for each subscriber ...
+	PackedTo    uint64                // ... and after
 	Batches     uint64                // batches flushed, once for each audience
 	Heartbeats  uint64                // heartbeats sent
 	Passes      uint64                // passes that found something to do
@@ -113,6 +115,7 @@ type counters struct {
 	streams, audiences, lagging, lagBytes       atomic.Int64
 	joins, sends, bytesOut, deliveries, batches atomic.Uint64
 	heartbeats, passes, longest                 atomic.Uint64
+	packedFrom, packedTo                        atomic.Uint64
 	resumes                                     [resumeResults]atomic.Uint64
 	gaps                                        [gapReasons]atomic.Uint64
 	disconnects                                 [disconnects]atomic.Uint64
@@ -161,6 +164,8 @@ func (c *counters) snapshot() ShardStats {
 		Sends:         c.sends.Load(),
 		BytesOut:      c.bytesOut.Load(),
 		Deliveries:    c.deliveries.Load(),
+		PackedFrom:    c.packedFrom.Load(),
+		PackedTo:      c.packedTo.Load(),
 		Batches:       c.batches.Load(),
 		Heartbeats:    c.heartbeats.Load(),
 		Passes:        c.passes.Load(),

@@ -40,6 +40,7 @@ type subscriber struct {
 	state    subscriberState
 	armed    bool  // its epoll entry tells writability too: since it first lagged
 	onLag    OnLag // what it gets when it falls off the ring
+	owed     bool  // is to be sent the heartbeat that its compressed audience has begun
 }
 
 const _ = uint(48 - unsafe.Sizeof(subscriber{})) // budget: an idle stream's own part of the heap

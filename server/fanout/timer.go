@@ -12,6 +12,7 @@ package fanout
 // Everything here runs on the shard's thread.
 
 import (
+	"syscall"
 	"time"
 
 	"penstock/encode"
@@ -55,33 +56,50 @@ func (sh *shard) beat(m *subscriber) {
 	if idle < sh.ticksRound/2 {
 		return
 	}
+	if a.packed != nil {
+		sh.beatPacked(m, idle)
+		return
+	}
 	id := sh.servedID(a)
-	moved := id > max(m.told, a.lastID)
-	bytes := sh.heartbeatBytes(a, id, moved)
-	n, _ := sh.sys.send(m.fd, bytes)
+	sh.sendBeat(m, sh.heartbeatOf(a, id, id > max(m.told, a.lastID)))
+}
+
+// sendBeat sends m a heartbeat. One whose socket takes nothing of it stays as
+// it was: if it is full it needs none, if it is dead epoll will tell.
+func (sh *shard) sendBeat(m *subscriber, b *beat) syscall.Errno {
+	a := m.audience
+	bytes := b.bytes[index(a.packed != nil)][index(!a.is(http10))]
+	n, errno := sh.sys.send(m.fd, bytes)
 	add(&sh.stats.sends, 1)
 	add(&sh.stats.bytesOut, uint64(n))
 	if n == 0 {
-		return // full, or dead: the first needs no heartbeat, of the second epoll will tell
+		return errno
 	}
 	add(&sh.stats.heartbeats, 1)
 	m.sent = sh.tick
-	if moved {
-		m.told = id
-	}
+	m.told = max(m.told, b.id)
 	if n < len(bytes) {
 		m.told = max(m.told, a.lastID)
+		if a.packed != nil {
+			a.packed.out(m)
+			a.packed.places[m.at].Add(b.plain)
+		}
 		l := sh.newLag(m)
 		l.cursor, l.reason = sh.position(a), GapLag
 		sh.hold(l, bytes[n:])
 		sh.block(m)
+	} else if m.owed {
+		a.packed.pay(m)
 	}
+	return errno
 }
 
-// beats are a heartbeat's bytes, made once for all who get the same.
-type beats struct {
-	id    uint64
-	bytes [2][]byte // by HTTP version: 1.0, 1.1
+// A beat is a heartbeat's bytes, made once for all who get the same. It never
+// changes.
+type beat struct {
+	id    uint64 // that it says; 0 for none
+	plain []byte
+	bytes [2][2][]byte // plain and compressed, each by HTTP version: 1.0, 1.1
 }
 
 func index(b bool) int {
@@ -91,21 +109,30 @@ func index(b bool) int {
 	return 0
 }
 
-// heartbeatBytes are those of a heartbeat to a's members.
-func (sh *shard) heartbeatBytes(a *audience, id uint64, moved bool) []byte {
+// heartbeatOf is a heartbeat for a's members.
+//
+// In a compressed stream it is stored: so all get the same bytes, and it takes no
+// CPU.
+func (sh *shard) heartbeatOf(a *audience, id uint64, moved bool) *beat {
 	kind := &sh.beats[index(a.is(beatEvents))][index(moved)]
-	if kind.bytes[0] == nil || (moved && kind.id != id) {
-		var plain []byte
-		switch {
-		case a.is(beatEvents):
-			plain = encode.AppendHeartbeatEvent(nil, id, moved)
-		case moved:
-			plain = encode.AppendHeartbeatID(nil, id)
-		default:
-			plain = encode.AppendHeartbeat(nil)
-		}
-		kind.id = id
-		kind.bytes[0], kind.bytes[1] = plain, encode.AppendChunk(nil, plain)
+	if *kind != nil && (!moved || (*kind).id == id) {
+		return *kind
 	}
-	return kind.bytes[index(!a.is(http10))]
+	b := new(beat)
+	switch {
+	case a.is(beatEvents):
+		b.plain = encode.AppendHeartbeatEvent(nil, id, moved)
+	case moved:
+		b.plain = encode.AppendHeartbeatID(nil, id)
+	default:
+		b.plain = encode.AppendHeartbeat(nil)
+	}
+	if moved {
+		b.id = id
+	}
+	for i, bytes := range [][]byte{b.plain, encode.AppendDeflate(nil, b.plain, nil, encode.Stored)} {
+		b.bytes[i] = [2][]byte{bytes, encode.AppendChunk(nil, bytes)}
+	}
+	*kind = b
+	return b
 }

@@ -6,6 +6,7 @@ package servertest
 
 import (
 	"bufio"
+	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -133,7 +134,8 @@ func (s *Subscriber) read(st *stream) {
 	s.tell()
 }
 
-// readBody returns nil for a clean end: the last chunk was there.
+// readBody returns nil for a clean end: the last chunk was there, and the trailer of a compressed
+// stream is right.
 func (s *Subscriber) readBody(st *stream) error {
 	resp, err := http.ReadResponse(bufio.NewReader(st.conn), nil)
 	if err != nil {
@@ -148,10 +150,16 @@ func (s *Subscriber) readBody(st *stream) error {
 	if kind := resp.Header.Get("Content-Type"); kind != "text/event-stream" {
 		return fmt.Errorf("Content-Type is %q", kind)
 	}
+	body := io.Reader(resp.Body)
+	if resp.Header.Get("Content-Encoding") == "gzip" {
+		if body, err = gzip.NewReader(body); err != nil {
+			return err
+		}
+	}
 	var decoder encode.Decoder
 	buf := make([]byte, 16<<10)
 	for {
-		n, err := resp.Body.Read(buf)
+		n, err := body.Read(buf)
 		if n > 0 {
 			s.mu.Lock()
 			bad := decoder.Decode(buf[:n], func(d *encode.Decoded) { s.take(st, d) })
