@@ -16,15 +16,24 @@ func (sh *shard) leave(m *subscriber, why Disconnect) {
 	if m.state == gone {
 		return
 	}
-	if m.state == ending {
+	sh.sys.unwatch(m.fd)
+	switch {
+	case m.state == ending:
 		sh.sys.discard(m.fd) // or close would be a reset, and eat what the client has not read
-	} else {
+		sh.sys.close(m.fd)
+	case why == LagMemory || why == Draining:
+		// Its socket takes nothing more, and what it took may end within a frame:
+		// over HTTP/1.0 a close would call that the end. What the kernel still holds for
+		// it, megabytes, goes with the reset.
 		sh.part(m)
 		add(&sh.stats.disconnects[why], 1)
+		sh.sys.reset(m.fd)
+	default:
+		sh.part(m)
+		add(&sh.stats.disconnects[why], 1)
+		sh.sys.close(m.fd)
 	}
 	m.state = gone
-	sh.sys.unwatch(m.fd)
-	sh.sys.close(m.fd)
 	// The slot may still be named by an event that this pass has in hand.
 	sh.slots[m.slot] = nil
 	sh.leftSlots = append(sh.leftSlots, m.slot)
@@ -155,17 +164,21 @@ func (sh *shard) drainSome() {
 	for ; d.next < due; d.next++ {
 		switch m := sh.slots[d.next]; {
 		case m == nil || m.state == ending:
-		case m.lag != nil && m.lag.rest.due():
-			m.lag.ending = true // inside a frame: once its rest is out
+		case m.lag != nil:
+			m.lag.ending = true // once it has what is due to it
 		default:
 			sh.end(m, Draining)
 		}
 	}
 	if sh.clock.Sub(d.from) > d.spread+lingerTime {
-		// Those whose sockets take nothing cannot be ended in order.
+		// Their time is over: those that are within a frame cannot be ended in order.
 		for _, m := range sh.slots {
-			if m != nil && m.state != ending {
+			switch {
+			case m == nil || m.state == ending:
+			case m.lag != nil && m.lag.rest.due():
 				sh.leave(m, Draining)
+			default:
+				sh.end(m, Draining)
 			}
 		}
 	}

@@ -100,6 +100,8 @@ func (g *ground) discard(int32) {}
 
 func (g *ground) finish(fd int32) { g.sockets[fd].finished = true }
 
+func (g *ground) reset(fd int32) { g.close(fd) }
+
 func (g *ground) close(fd int32) {
 	s := g.sockets[fd]
 	if s.closed {

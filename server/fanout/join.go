@@ -121,7 +121,8 @@ func (sh *shard) appendOpening(buf []byte, s *Subscription, start uint64) []byte
 	if withID {
 		return buf
 	}
-	g := encode.Gap{Topics: s.names(), After: s.BadID, Before: sh.seq.BeforeID(), Reason: encode.GapUnknownID}
+	// Nobody knows what lies between an id that can't be and where the stream goes on.
+	g := encode.Gap{Topics: s.names(), After: s.BadID, Before: max(start+1, sh.seq.BeforeID()), Reason: encode.GapUnknownID}
 	return encode.AppendGap(buf, &g, start)
 }
 

@@ -150,10 +150,6 @@ func (sh *shard) catchUp(m *subscriber) (work int, more bool) {
 		}
 		work = n + sliceCost
 	}
-	if l.ending {
-		sh.end(m, Draining)
-		return work + sliceCost, false
-	}
 	s := sh.nextSlice(m)
 	if s.gap && m.onLag == OnLagClose && l.reason == GapLag && l.opening == nil {
 		sh.end(m, LagClosed)
@@ -200,6 +196,10 @@ func (sh *shard) settle(m *subscriber) (more bool) {
 			return false
 		}
 		return true
+	}
+	if l.ending {
+		sh.end(m, Draining)
+		return false
 	}
 	if a.is(over) && position == sh.read {
 		sh.end(m, TopicsEnded)

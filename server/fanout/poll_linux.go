@@ -97,6 +97,11 @@ func (p *epoll) close(fd int32) {
 	syscall.RawSyscall(syscall.SYS_CLOSE, uintptr(fd), 0, 0)
 }
 
+func (p *epoll) reset(fd int32) {
+	_ = unix.SetsockoptLinger(int(fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	p.close(fd)
+}
+
 func (p *epoll) peer(fd int32) netip.AddrPort {
 	sa, err := unix.Getpeername(int(fd))
 	if err != nil {
@@ -121,7 +126,9 @@ func (p *epoll) watch(fd int32, slot uint32) syscall.Errno {
 
 func (p *epoll) writable(fd int32, slot uint32, on bool) syscall.Errno {
 	if on {
-		return p.control(unix.EPOLL_CTL_MOD, fd, hangUp|unix.EPOLLOUT, slot)
+		// Edge-triggered: it stays armed, and the socket of a subscriber that
+		// is live again is writable nearly always.
+		return p.control(unix.EPOLL_CTL_MOD, fd, hangUp|unix.EPOLLOUT|unix.EPOLLET, slot)
 	}
 	return p.control(unix.EPOLL_CTL_MOD, fd, hangUp, slot)
 }

@@ -26,6 +26,9 @@ type system interface {
 	finish(fd int32)
 	// close gives fd back. What still waits to be read in it makes this a reset.
 	close(fd int32)
+	// reset gives fd back with a reset: what the socket holds that was not sent is
+	// forgotten, and the other end can't take what it got for the whole.
+	reset(fd int32)
 	// peer is the other end's address.
 	peer(fd int32) netip.AddrPort
 

@@ -64,7 +64,7 @@ type lag struct {
 	queued  bool // waits in shard.ready
 	parked  bool // ahead of its audience: waits for the audience's flush
 	skim    bool // only the newest event of each topic, until it is caught up
-	ending  bool // is to end once the rest is sent
+	ending  bool // is to end once it is caught up: the server drains
 }
 
 // A past is what a joiner asked for of the time before it came: the zero value

@@ -1,0 +1,63 @@
+package fanout
+
+// The real system calls.
+
+import (
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A subscriber that has lagged once stays armed: that its socket takes bytes is told when it
+// begins to, and not as long as it does, which is nearly always.
+func TestWritabilityIsToldOnce(t *testing.T) {
+	p, err := newEpoll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.release()
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pair[0])
+	defer unix.Close(pair[1])
+	fd := int32(pair[0])
+	if errno := p.watch(fd, 7); errno != 0 {
+		t.Fatal(errno)
+	}
+	told := func() (n int) {
+		for _, ev := range p.wait(nil, 0) {
+			if ev.slot == 7 && ev.writable {
+				n++
+			}
+		}
+		return n
+	}
+	scrap := make([]byte, 1<<20)
+	for range 3 {
+		for {
+			if n, _ := p.send(fd, scrap); n < len(scrap) {
+				break
+			}
+		}
+		if errno := p.writable(fd, 7, true); errno != 0 {
+			t.Fatal(errno)
+		}
+		if n := told(); n != 0 {
+			t.Fatalf("a full socket was told to be writable")
+		}
+		for {
+			if n, err := unix.Read(pair[1], scrap); err != nil || n == 0 {
+				break
+			}
+		}
+		if events := p.wait(nil, time.Minute); len(events) != 1 || !events[0].writable {
+			t.Fatalf("a socket that takes bytes again gave %v", events)
+		}
+		if n := told(); n != 0 {
+			t.Fatal("it was told again: a live subscriber would keep its shard awake for ever")
+		}
+	}
+}
