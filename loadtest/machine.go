@@ -207,7 +207,7 @@ func ThisMachine() Machine {
 	m := Machine{Cores: runtime.NumCPU(), Go: runtime.Version(), Settings: map[string]string{}}
 	var u unix.Utsname
 	if unix.Uname(&u) == nil {
-		m.Kernel = unix.ByteSliceToString(u.Sysname[:]) + " " + unix.ByteSliceToString(u.Release[:])
+		m.Kernel = unix.ByteSliceToString(u.Sysname[:]) + " " + version(unix.ByteSliceToString(u.Release[:]))
 	}
 	var lim unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &lim) == nil {
@@ -258,4 +258,10 @@ func (t *threadClock) close() {
 	if t.file != nil {
 		t.file.Close()
 	}
+}
+
+// version is a kernel's release without what its builder has added to it.
+func version(release string) string {
+	number, _, _ := strings.Cut(release, "-")
+	return number
 }
