@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -66,7 +67,7 @@ func (r *Result) short(name string) string {
 	seen := map[string]bool{}
 	for _, row := range r.Rows {
 		for _, c := range row.Contenders {
-			if n := r.column(c.Name); !seen[n] {
+			if n := r.column(c.Name); !seen[n] && !variant(n) {
 				seen[n] = true
 				names = append(names, n)
 			}
@@ -74,25 +75,23 @@ func (r *Result) short(name string) string {
 	}
 	fmt.Fprintf(&b, "| work | figure | %s |\n| --- | --- |%s\n", strings.Join(names, " | "), strings.Repeat(" --- |", len(names)))
 	for _, row := range r.Rows {
-		figures := min(2, len(row.Figures))
-		for f := range figures {
-			fmt.Fprintf(&b, "| %s | %s |", row.Title, row.Figures[f])
-			for _, n := range names {
-				cell := ""
-				for _, c := range row.Contenders {
-					if r.column(c.Name) == n {
-						cell = quantity(c.Values[f].Median, row.Units[f])
-					}
-				}
-				fmt.Fprintf(&b, " %s |", cell)
+		cells := make([]string, len(names))
+		for _, c := range row.Contenders {
+			if i := slices.Index(names, r.column(c.Name)); i >= 0 {
+				cells[i] = quantity(c.Values[0].Median, row.Units[0])
 			}
-			b.WriteByte('\n')
+		}
+		if strings.Join(cells, "") != "" { // not of variants of Penstock alone
+			fmt.Fprintf(&b, "| %s | %s | %s |\n", row.Title, row.Figures[0], strings.Join(cells, " | "))
 		}
 	}
 	fmt.Fprintf(&b, "\n%s, %s, %d cores, %s; medians of %d rounds, all in [bench/results/%s.md](bench/results/%s.md). Again: `%s`\n",
 		r.Date, r.Machine.CPU, r.Machine.Cores, r.Machine.Kernel, r.Rounds, name, name, r.Command)
 	return b.String()
 }
+
+// variant tells whether a contender is Penstock with some setting: those stand in the results alone.
+func variant(name string) bool { return strings.HasPrefix(name, "penstock, ") }
 
 // column is the column of a contender: all floors are one, and where each row has its own kind of
 // nchan, those are too.

@@ -378,7 +378,7 @@ func TestBytesOfAStream(t *testing.T) {
 			}
 
 			g := ask("/events/bytes?lastEventId=%22%00")
-			gap := fmt.Sprintf("event: gap\ndata: {\"topics\":[\"bytes\"],\"after\":\"\\\"\\u0000\",\"before\":\"%d\",\"reason\":\"unknown-id\"}\n", start)
+			gap := fmt.Sprintf("event: gap\ndata: {\"topics\":[\"bytes\"],\"after\":\"\\\"\\u0000\",\"before\":\"%d\",\"reason\":\"unknown-id\"}\n", moved+1)
 			if http10 {
 				first(g, "\n")
 				if got := g.block(http10); !strings.HasPrefix(got, gap+"id: ") {
