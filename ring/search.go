@@ -18,12 +18,12 @@ func (r *Ring) After(id uint64) Position {
 		if p, ok := r.after(id, tail, head); ok {
 			return p
 		}
-		// The tail has overtaken us by a whole segment: once more from where it is now.
+		// The tail has overtaken us, or the head has moved on: once more from where they are.
 	}
 }
 
 // after is After between a tail and a head, tail < head. False when the tail has moved
-// on over what it had to look at.
+// on over what it had to look at, or the head while nothing was found.
 func (r *Ring) after(id uint64, tail, head Position) (Position, bool) {
 	// The last segment that begins with an id not greater; the tail's where none does.
 	lo, hi := tail>>r.shift, (head-1)>>r.shift
@@ -44,7 +44,8 @@ func (r *Ring) after(id uint64, tail, head Position) (Position, bool) {
 	for {
 		e, p, ok := rd.Next()
 		if !ok {
-			return head, !rd.Lapped()
+			// What has come behind the head meanwhile may begin with ids not greater.
+			return head, !rd.Lapped() && r.Head() == head
 		}
 		if e.ID() > id {
 			return p, true
