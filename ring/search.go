@@ -4,7 +4,8 @@ package ring
 // marks, then a short walk. Any goroutine.
 
 // After returns the position of the first entry in the ring with an id greater than the
-// given one, and the head's where there is none. By the time it returns, the
+// given one, and the head's where there is none: what is just being appended goes there,
+// whatever its id, so that who walks on from there looks at the ids. By the time it returns, the
 // tail may have passed that entry, and the writer appended others: who walks on
 // from there with a Reader is told of the one and sees the other. Any goroutine.
 func (r *Ring) After(id uint64) Position {
