@@ -14,7 +14,6 @@ import (
 	"syscall"
 
 	"penstock/ring"
-	"penstock/server/topic"
 )
 
 const (
@@ -292,14 +291,7 @@ func (sh *shard) sendRest(m *subscriber) (n int, ok bool) {
 // no longer has it.
 func (sh *shard) remake(m *subscriber) []byte {
 	r := &m.lag.rest
-	var found []topic.Found
-	var lost bool
-	if a := m.audience; a.wild == nil {
-		found, _, lost = sh.seq.Gather(sh.found[:0], a.topics, r.after, r.first, r.end, 1<<62)
-	} else {
-		found, _, lost = sh.seq.Walk(sh.found[:0], func(number uint64) bool { return sh.wants(a, number) }, r.after, r.first, r.end, 1<<62)
-	}
-	sh.found = found
+	found, _, lost := sh.gather(m.audience, r.after, r.first, r.end, 1<<62)
 	sh.shared.audience = nil
 	buf, _ := sh.begin(m.audience, nil)
 	for i := range found {

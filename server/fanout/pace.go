@@ -131,15 +131,7 @@ func (sh *shard) flushBacklog(a *audience) {
 	cursor := c.cursor
 	c.last = sh.clock
 	for cursor < sh.read && len(a.members) > 0 {
-		var found []topic.Found
-		var next ring.Position
-		var lost bool
-		if a.wild == nil {
-			found, next, lost = sh.seq.Gather(sh.found[:0], a.topics, c.beforeID, cursor, sh.read, sh.flushMaxBytes)
-		} else {
-			found, next, lost = sh.seq.Walk(sh.found[:0], func(number uint64) bool { return sh.wants(a, number) }, c.beforeID, cursor, sh.read, sh.flushMaxBytes)
-		}
-		sh.found = found
+		found, next, lost := sh.gather(a, c.beforeID, cursor, sh.read, sh.flushMaxBytes)
 		if lost {
 			// Held back for so long that the ring has gone on: each member is told.
 			c.calm()
@@ -181,6 +173,18 @@ func (sh *shard) flushLatest(a *audience) {
 		sh.flush(a)
 	}
 	sh.unpark(a)
+}
+
+// gather finds a's entries with greater ids than after between two positions of the ring, as
+// topic's Gather does; for an audience with patterns by walking through the ring.
+func (sh *shard) gather(a *audience, after uint64, from, limit ring.Position, maxBytes int) (found []topic.Found, next ring.Position, lost bool) {
+	if a.wild == nil {
+		found, next, lost = sh.seq.Gather(sh.found[:0], a.topics, after, from, limit, maxBytes)
+	} else {
+		found, next, lost = sh.seq.Walk(sh.found[:0], func(number uint64) bool { return sh.wants(a, number) }, after, from, limit, maxBytes)
+	}
+	sh.found = found
+	return found, next, lost
 }
 
 // gathered makes a's batch of entries that were gathered. They may be kept

@@ -171,8 +171,7 @@ func (sh *shard) lookWild(m *subscriber, limit ring.Position) (found []topic.Fou
 			from = sh.ring.After(m.told)
 		}
 		if l.cursor > 0 || sh.seq.Dropped() <= m.told {
-			found, next, lost = sh.seq.Walk(sh.found[:0], func(number uint64) bool { return sh.wants(a, number) }, m.told, from, limit, sliceBytes)
-			sh.found = found
+			found, next, lost = sh.gather(a, m.told, from, limit, sliceBytes)
 			if !lost && (!unknown || len(found) > 0 || next >= limit) {
 				return found, next, unknown
 			}
