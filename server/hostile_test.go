@@ -30,8 +30,9 @@ const impatience = 30 * time.Second
 // A wire is a client that speaks bytes. The test's goroutine.
 type wire struct {
 	net.Conn
-	t    testing.TB
-	rest []byte // read, and not yet given by until
+	t      testing.TB
+	rest   []byte // read, and not yet given by until
+	blocks string // of a stream behind a proxy: out of its chunks, and not yet given by proxied
 }
 
 func dial(t testing.TB, network, address string) *wire {
