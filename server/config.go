@@ -64,6 +64,7 @@ type Config struct {
 	CompressLevel string `name:"compress-level" group:"Compression" default:"best" oneof:"fast,good,best" unit:"fast, good or best" help:"The most that compressing may cost. The server takes less by itself where few receive the same, and under overload."`
 
 	Overload    string        `name:"overload" group:"Publishing" default:"wait" oneof:"wait,shed" unit:"wait or shed" help:"What publishers get that outrun the shards: wait makes them wait up to --publish-wait, shed refuses at once with 503."`
+	MaxKeys     int           `name:"max-keys" group:"Publishing" default:"1000000" min:"1" max:"1000000000" unit:"keys" help:"Keys of idempotent publishes (key, Idempotency-Key) that are remembered at most, each for two minutes. A key takes about 80 bytes."`
 	PublishWait time.Duration `name:"publish-wait" group:"Publishing" default:"10s" min:"1ms" max:"1h" unit:"duration" help:"Longest wait of a publish for shards to keep up; then 503, and nothing was published."`
 
 	DrainTime time.Duration `name:"drain-time" group:"Running" default:"5s" min:"0s" max:"24h" unit:"duration" help:"At SIGTERM streams are ended one after the other over this time, so that their subscribers do not all come back at once."`

@@ -81,6 +81,7 @@ func (s *Server) open() (err error) {
 		Keep:         c.Keep,
 		KeepSize:     int64(c.KeepSize),
 		EndedKeep:    c.EndedKeep,
+		MaxKeys:      c.MaxKeys,
 		Shed:         c.Overload == "shed",
 		PublishWait:  c.PublishWait,
 		MaxWaiting:   c.MaxRequests / 2,

@@ -20,6 +20,8 @@ type publishCmd struct {
 
 	Data   *string `name:"data" short:"d" placeholder:"TEXT" help:"Publish one event with this data and print its id; standard input is not read."`
 	Event  string  `name:"event" short:"e" placeholder:"TYPE" help:"The type of events that name none themselves."`
+	Key    string  `name:"key" placeholder:"KEY" help:"The key of --data's event: published again with the same key within two minutes it gets the same id, and nothing more is published."`
+	Once   bool    `name:"once" help:"Give each event of standard input that has no key one of its own, so that none is published twice when an answer was lost and its batch is sent again."`
 	Format string  `name:"format" short:"f" enum:"auto,lines,ndjson,csv" default:"auto" placeholder:"lines|ndjson|csv" help:"How standard input is written. lines: each line is the data of an event. ndjson: lines of {\"topic\",\"data\",\"event\"}. csv: a header, then rows, each published as a JSON object. Without it: ndjson where the first line is one that penstock subscribe -o ndjson wrote, else lines."`
 
 	TopicField string `name:"topic-field" placeholder:"NAME" help:"The column, or the member of the JSON object on each line, that has the topic; with TOPIC it is TOPIC.value."`
@@ -55,7 +57,7 @@ func (c *publishCmd) Run(rc *runContext) error {
 	options.Note = func(line string) { fmt.Fprintln(rc.Stderr, "penstock:", line) }
 	reader := feed.ReaderOptions{
 		Format: feed.Format(c.Format), Topic: c.Topic, Event: c.Event,
-		TopicField: c.TopicField, DataField: c.DataField, TimeField: c.TimeField, Columns: c.Columns,
+		TopicField: c.TopicField, DataField: c.DataField, TimeField: c.TimeField, Columns: c.Columns, Key: c.Key,
 	}
 	in := rc.Stdin
 	if c.Data != nil {
@@ -103,6 +105,8 @@ func (c *publishCmd) options() (o feed.Options, err error) {
 		return o, usagef("no topic: name it behind the URL, or the field that has it with --topic-field")
 	case c.Columns != nil && c.Format != "csv":
 		return o, usagef("--columns is for --format csv")
+	case c.Data == nil && c.Key != "":
+		return o, usagef("--key is for --data; events of standard input have keys of their own as ndjson, or get them with --once")
 	case c.Data != nil && (named || c.Replay || c.Rate != ""):
 		return o, usagef("--data publishes one event: --rate, --replay and the flags that name fields are for standard input")
 	case c.Replay != (c.TimeField != ""):
@@ -119,7 +123,7 @@ func (c *publishCmd) options() (o feed.Options, err error) {
 	if c.Replay {
 		o.Pace.Speed = c.Speed
 	}
-	o.RetryFor = c.RetryFor
+	o.RetryFor, o.Once = c.RetryFor, c.Once
 	return o, nil
 }
 

@@ -95,35 +95,35 @@ func (a *API) readData(p *publish, body []byte) *failure {
 	if len(p.topics) == 0 {
 		return badRequest("no topic: name one as /publish/{topic} or ?topic=, repeated or joined with commas; application/x-ndjson and application/x-www-form-urlencoded may name it in the body")
 	}
-	return a.addAll(p, p.topics, encode.Event{Type: string(p.fields.event), Data: body, Retry: p.fields.retry}, p.fields.close)
+	return a.addAll(p, p.topics, encode.Event{Type: string(p.fields.event), Data: body, Retry: p.fields.retry}, p.fields.close, borrow(p.fields.key))
 }
 
 // readForm reads a form: the topics and one event for them.
-func (a *API) readForm(p *publish, body []byte) *failure {
-	if p.fields.hasEvent || p.fields.hasRetry || p.fields.hasClose {
-		return badRequest("parameters event, retry and close belong into the form, beside its topic")
+func (a *API) readForm(p *publish, r *request, body []byte) *failure {
+	if p.fields.hasEvent || p.fields.hasRetry || p.fields.hasClose || r.headers.key == nil && p.fields.key != nil {
+		return badRequest("parameters event, retry, key and close belong into the form, beside its topic")
 	}
 	q := pairs{text: body, scratch: p.arena}
-	f := a.readFields(p, &q, "form", "a form takes topic, data, event (or type), retry and close")
+	f := a.readFields(p, &q, "form", "a form takes topic, data, event (or type), retry, key and close")
 	p.arena = q.scratch
 	switch {
 	case f != nil:
 		return f
 	case len(p.topics) == 0:
-		return badRequest("no topic in the form; it takes topic, data, event (or type), retry and close, or the topic in the path, and then the body is the data")
+		return badRequest("no topic in the form; it takes topic, data, event (or type), retry, key and close, or the topic in the path, and then the body is the data")
 	case !p.fields.hasData && !p.fields.close:
-		return badRequest("no data in the form; it takes topic, data, event (or type), retry and close")
+		return badRequest("no data in the form; it takes topic, data, event (or type), retry, key and close")
 	}
 	return a.readData(p, p.fields.data)
 }
 
-// addAll adds an event for each topic, which ends with it if closing. Together they are as large as a batch may be, whatever the
-// product of topics and lines.
-func (a *API) addAll(p *publish, topics []string, e encode.Event, closing bool) *failure {
+// addAll adds an event for each topic, which ends with it if closing. Together they are as large as
+// a batch may be, whatever the product of topics and lines.
+func (a *API) addAll(p *publish, topics []string, e encode.Event, closing bool, key string) *failure {
 	// What an event costs beside its data, so that a million empty ones are not free.
 	const each = 64
 	for _, name := range topics {
-		p.batch = append(p.batch, topic.Publication{Topic: name, Event: e, Close: closing})
+		p.batch = append(p.batch, topic.Publication{Topic: name, Event: e, Close: closing, Key: key})
 		if len(topics) > 1 {
 			if p.size += len(e.Data) + each; p.size > a.o.MaxBatchSize {
 				return failf(fasthttp.StatusRequestEntityTooLarge, "%d topics for each event make a batch of over %d bytes, which is the most (--max-batch-size)", len(topics), a.o.MaxBatchSize)
@@ -136,8 +136,8 @@ func (a *API) addAll(p *publish, topics []string, e encode.Event, closing bool) 
 // readNDJSON reads an event a line. The batch is judged as a whole: the first line that can't be
 // taken refuses all.
 func (a *API) readNDJSON(p *publish, body []byte) *failure {
-	if p.fields.hasEvent || p.fields.hasRetry || p.fields.hasClose {
-		return badRequest("parameters event, retry and close: with application/x-ndjson each line has its own; the query takes topic")
+	if p.fields.hasEvent || p.fields.hasRetry || p.fields.hasClose || p.fields.key != nil {
+		return badRequest("parameters event, retry, close and key (and Idempotency-Key): with application/x-ndjson each line has its own; the query takes topic")
 	}
 	// Room at once: growing by doubles costs more than reading the lines. A body of line breaks
 	// alone gets no more than this.
@@ -180,7 +180,7 @@ func (a *API) addLine(p *publish, e *event) *failure {
 		if len(p.topics) == 0 {
 			return badRequest(`no topic; give the line a "topic", or name one in the path or the query for all lines`)
 		}
-		return a.addAll(p, p.topics, out, e.close)
+		return a.addAll(p, p.topics, out, e.close, borrow(e.key))
 	}
 	name, known := p.allowed.find(e.topic)
 	if !known {
@@ -193,7 +193,7 @@ func (a *API) addLine(p *publish, e *event) *failure {
 		}
 		p.allowed.add(name)
 	}
-	p.batch = append(p.batch, topic.Publication{Topic: name, Event: out, Close: e.close})
+	p.batch = append(p.batch, topic.Publication{Topic: name, Event: out, Close: e.close, Key: borrow(e.key)})
 	return nil
 }
 

@@ -37,11 +37,6 @@ func (a *API) unavailable(text string) *failure {
 	return &failure{status: fasthttp.StatusServiceUnavailable, text: text, retryAfter: a.retryAfter()}
 }
 
-// notYet refuses what the server's protocol has but this build does not.
-func notYet(what string) *failure {
-	return badRequest("%s is not supported yet (not yet in this version); leave it out", what)
-}
-
 // fail fills a response with a failure. It is the only place where an error is written, on
 // either way.
 func (a *API) fail(resp *fasthttp.Response, r *request, f *failure) {

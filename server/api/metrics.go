@@ -155,6 +155,10 @@ var families = []family{
 		values: one(func(_ *house, f *figures) float64 { return float64(f.sequencer.Waits) })},
 	{name: "penstock_overloads_total", kind: "counter", help: "Publishers refused because they outran the shards.",
 		values: one(func(_ *house, f *figures) float64 { return float64(f.sequencer.Overloads) })},
+	{name: "penstock_keys", kind: "gauge", help: "Keys of idempotent publishes that are remembered (--max-keys).",
+		values: one(func(_ *house, f *figures) float64 { return float64(f.sequencer.Keys) })},
+	{name: "penstock_repeats_total", kind: "counter", help: "Publishes that published nothing, for their key had been used.",
+		values: one(func(_ *house, f *figures) float64 { return float64(f.sequencer.Repeats) })},
 
 	{name: "penstock_topics", kind: "gauge", help: "Topics known, published and subscribed to.",
 		values: one(func(h *house, _ *figures) float64 { return float64(h.o.Sequencer.Table().Len()) })},

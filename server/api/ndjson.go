@@ -16,6 +16,8 @@ import (
 	"math/bits"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"penstock/server/topic"
 )
 
 // maxDepth is how deep data may nest, the event's own object included; encoding/json's bound.
@@ -26,6 +28,7 @@ type event struct {
 	topic    []byte
 	data     []byte
 	kind     []byte // event, or type
+	key      []byte // nil: none
 	retry    int
 	close    bool // the topic ends with it
 	hasTopic bool
@@ -46,6 +49,7 @@ const (
 	seenID
 	seenTime
 	seenClose
+	seenKey
 )
 
 // event reads a line into e; blank tells that there is nothing in it. Whether what it says is
@@ -107,9 +111,14 @@ func (s *scanner) event(line []byte, e *event) (blank bool, err error) {
 			bit = seenClose
 			e.close, i, err = s.close(line, i)
 		case "key":
-			return false, fmt.Errorf("%q is not supported yet (not yet in this version); leave it out", name)
+			bit = seenKey
+			if e.key, i, err = s.name(line, i, "key"); err == nil {
+				if err = topic.CheckKey(borrow(e.key)); err != nil {
+					err = fmt.Errorf("name %q at byte %d: %w", name, at+1, err)
+				}
+			}
 		default:
-			return false, fmt.Errorf("name %s at byte %d is unknown; an event has topic, data, event (or type), retry and close, and id and time are ignored", quote(name), at+1)
+			return false, fmt.Errorf("name %s at byte %d is unknown; an event has topic, data, event (or type), retry, key and close, and id and time are ignored", quote(name), at+1)
 		}
 		if err != nil {
 			return false, err

@@ -30,6 +30,7 @@ type publish struct {
 
 	batch []topic.Publication
 	ids   []uint64
+	fresh int    // events of the batch that are new: their keys had not been used
 	arena []byte // data and names that had to be unescaped
 	size  int    // bytes of the batch's data, a little for each event included
 
@@ -50,6 +51,7 @@ type fields struct {
 	hasData  bool
 	close    bool // the topic ends with the event
 	hasClose bool
+	key      []byte
 }
 
 var publishes = sync.Pool{New: func() any { return new(publish) }}
@@ -99,7 +101,7 @@ func (a *API) publishWith(p *publish, ctx *fasthttp.RequestCtx, r *request) *fai
 	case ndjsonBody:
 		f = a.readNDJSON(p, body)
 	case formBody:
-		f = a.readForm(p, body)
+		f = a.readForm(p, r, body)
 	default:
 		f = a.readData(p, body)
 	}
@@ -107,14 +109,19 @@ func (a *API) publishWith(p *publish, ctx *fasthttp.RequestCtx, r *request) *fai
 		return f
 	}
 	p.ids = grow(p.ids, len(p.batch))
-	if len(p.batch) == 1 {
+	if len(p.batch) == 1 && p.batch[0].Key == "" {
 		id, err := a.o.Sequencer.Publish(&p.batch[0])
 		if err != nil {
 			return a.batchFailure(p, kind, body, err)
 		}
 		p.ids[0] = id
-	} else if err := a.o.Sequencer.PublishBatch(p.batch, p.ids); err != nil {
-		return a.batchFailure(p, kind, body, err)
+		p.fresh = 1
+	} else {
+		fresh, err := a.o.Sequencer.PublishBatch(p.batch, p.ids)
+		if err != nil {
+			return a.batchFailure(p, kind, body, err)
+		}
+		p.fresh = fresh
 	}
 	p.answer = p.appendAnswer(p.answer[:0], kind)
 	ctx.Response.Header.SetContentTypeBytes(typeJSON)
@@ -129,10 +136,13 @@ func (a *API) admit(p *publish, r *request) *failure {
 	if err != nil {
 		return a.publishFailure(err)
 	}
-	if r.headers.key != nil {
-		return notYet("header Idempotency-Key")
-	}
 	p.who = who
+	if key := r.headers.key; key != nil {
+		if err := topic.CheckKey(borrow(key)); err != nil {
+			return badRequest("header Idempotency-Key: %v", err)
+		}
+		p.fields.key = key
+	}
 	return nil
 }
 
@@ -152,7 +162,7 @@ func (a *API) readTarget(p *publish, r *request) *failure {
 	if len(r.query) == 0 {
 		return nil
 	}
-	return a.readFields(p, &q, "query", "/publish takes topic, event (or type), retry and close")
+	return a.readFields(p, &q, "query", "/publish takes topic, event (or type), retry, key and close")
 }
 
 // readFields reads names and values, of a query or of a form, which alone has data.
@@ -195,7 +205,13 @@ func (a *API) readFields(p *publish, q *pairs, where, allowed string) *failure {
 			}
 			e.hasClose = true
 		case "key":
-			return notYet("parameter " + string(name))
+			if e.key != nil {
+				return badRequest("parameter key: the key is there twice; it takes one value, as key or as the header Idempotency-Key")
+			}
+			if err := topic.CheckKey(borrow(value)); err != nil {
+				return badRequest("parameter key: %v", err)
+			}
+			e.key = value
 		case "data":
 			if form {
 				if e.hasData {
@@ -280,7 +296,7 @@ func (p *publish) appendAnswer(dst []byte, kind bodyType) []byte {
 	last := p.ids[len(p.ids)-1]
 	if kind == ndjsonBody {
 		dst = append(dst, `{"count":`...)
-		dst = strconv.AppendInt(dst, int64(len(p.ids)), 10)
+		dst = strconv.AppendInt(dst, int64(p.fresh), 10)
 		dst = append(dst, `,"firstId":"`...)
 		dst = strconv.AppendUint(dst, p.ids[0], 10)
 		dst = append(dst, `","lastId":"`...)

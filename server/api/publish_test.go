@@ -86,6 +86,41 @@ func TestPublishPutsIntoTheRingWhatTheRequestSays(t *testing.T) {
 	}
 }
 
+// A second publish with a key, however it is given, gets the first one's id and publishes nothing.
+func TestPublishWithAKeyPublishesOnce(t *testing.T) {
+	a := start(t)
+	for _, c := range []struct {
+		request, again string
+		answer         string // to the second, N for the first one's id
+		count          int
+	}{
+		{withBody("POST /publish/a?key=1", "x"), withBody("POST /publish/a", "y", "Idempotency-Key: 1"), `{"id":"N"}`, 1},
+		{withBody("POST /publish", "topic=a&data=x&key=2", form), withBody("POST /publish", "topic=a&data=x&key=2", form), `{"id":"N"}`, 1},
+		{withBody("POST /publish", "topic=a&data=x", form, "Idempotency-Key: 3"), withBody("POST /publish/a", `{"data":1,"key":"3"}`, ndjson), `{"count":0,"firstId":"N","lastId":"N"}`, 1},
+		{withBody("POST /publish/b", `{"data":1,"key":"4"}`+"\n"+`{"data":2,"key":"4"}`, ndjson), withBody("POST /publish/b?key=4", "x"), `{"id":"N"}`, 1},
+	} {
+		before := len(events(t, a))
+		first := long(t, a, c.request)
+		id := idText(a.o.Sequencer.NewestID())
+		if got := len(events(t, a)) - before; first.status != 200 || got != c.count || !strings.Contains(first.body, id) {
+			t.Errorf("%q: %d %s, %d events", c.request, first.status, first.body, got)
+		}
+		again := long(t, a, c.again)
+		if want := strings.ReplaceAll(c.answer, "N", id) + "\n"; again.status != 200 || again.body != want {
+			t.Errorf("%q again as %q: %d %s, want %s", c.request, c.again, again.status, again.body, want)
+		}
+		if got := len(events(t, a)) - before; got != c.count {
+			t.Errorf("%q again: %d events, want %d", c.request, got, c.count)
+		}
+	}
+	// Several topics share a key and are told apart.
+	long(t, a, withBody("POST /publish/c?key=5", "x"))
+	before := len(events(t, a))
+	if an := long(t, a, withBody("POST /publish/c,d?key=5", "x")); an.status != 200 || len(events(t, a)) != before+1 {
+		t.Errorf("one of two topics has the key: %d %s, %d events, want 1", an.status, an.body, len(events(t, a))-before)
+	}
+}
+
 // withoutIDs writes N for each id.
 func withoutIDs(s string) string {
 	var b strings.Builder
@@ -128,11 +163,18 @@ func TestBadPublishIsRefusedByNameAndPublishesNothing(t *testing.T) {
 		{withBody("POST /publish/a?retry=-1", "x"), 400, []string{"retry", "-1"}},
 		{withBody("POST /publish/a?retry=", "x"), 400, []string{"retry"}},
 		{withBody("POST /publish/a?retry=2147483648", "x"), 400, []string{"retry", "2147483648"}},
-		{withBody("POST /publish/a?key=1", "x"), 400, []string{"key", "not yet"}},
+		{withBody("POST /publish/a?key=", "x"), 400, []string{"key", "empty"}},
+		{withBody("POST /publish/a?key=1&key=1", "x"), 400, []string{"key", "twice"}},
+		{withBody("POST /publish/a?key=1", "x", "Idempotency-Key: 1"), 400, []string{"key", "twice", "Idempotency-Key"}},
+		{withBody("POST /publish/a?key=a%0Ab", "x"), 400, []string{"key", "control", "byte 2"}},
+		{withBody("POST /publish/a?key=%FF", "x"), 400, []string{"key", "UTF-8"}},
+		{withBody("POST /publish/a?key="+strings.Repeat("k", 256), "x"), 400, []string{"key", "256", "255"}},
 		{withBody("POST /publish/a?close=yes", "x"), 400, []string{"close", "yes", "true or false"}},
 		{withBody("POST /publish/a?close=true&close=true", "x"), 400, []string{"close", "twice"}},
 		{withBody("POST /publish/$a?close=true", ""), 403, []string{"$"}},
-		{withBody("POST /publish/a", "x", "Idempotency-Key: 1"), 400, []string{"Idempotency-Key", "not yet"}},
+		{withBody("POST /publish/a", "x", "Idempotency-Key: "+strings.Repeat("k", 256)), 400, []string{"Idempotency-Key", "256"}},
+		{withBody("POST /publish/a", "{\"data\":1}", ndjson, "Idempotency-Key: 1"), 400, []string{"Idempotency-Key", "line"}},
+		{withBody("POST /publish?key=1", "topic=a&data=x", form), 400, []string{"key", "form"}},
 		{withBody("POST /publish/a?data=x", "x"), 400, []string{"data", "unknown"}},
 		{withBody("POST /publish/a?mode=x", "x"), 400, []string{"mode", "unknown"}},
 		{withBody("POST /publish/a?_=%", "x"), 400, []string{"escape"}},
@@ -155,7 +197,8 @@ func TestBadPublishIsRefusedByNameAndPublishesNothing(t *testing.T) {
 		{withBody("POST /publish/a", "{\"data\":1}\n{\"data\":2,\"x\":1}", ndjson), 400, []string{"line 2", `\"x\"`, "unknown"}},
 		{withBody("POST /publish/a", "{\"data\":1,\"data\":2}", ndjson), 400, []string{"line 1", "data", "twice"}},
 		{withBody("POST /publish/a", "{\"topic\":\"b\"}", ndjson), 400, []string{"line 1", "data", "required"}},
-		{withBody("POST /publish/a", "{\"data\":1,\"key\":\"k\"}", ndjson), 400, []string{"line 1", "key", "not yet"}},
+		{withBody("POST /publish/a", "{\"data\":1,\"key\":\"\"}", ndjson), 400, []string{"line 1", "key", "empty"}},
+		{withBody("POST /publish/a", "{\"data\":1,\"key\":7}", ndjson), 400, []string{"line 1", "key", "string"}},
 		{withBody("POST /publish/a", "{\"data\":1,\"close\":\"true\"}", ndjson), 400, []string{"line 1", "close", "true or false"}},
 		{withBody("POST /publish/a", "{\"close\":false}", ndjson), 400, []string{"line 1", "data", "required"}},
 		{withBody("POST /publish/a?close=true", "{\"data\":1}", ndjson), 400, []string{"close", "line"}},
@@ -179,7 +222,7 @@ func TestBadPublishIsRefusedByNameAndPublishesNothing(t *testing.T) {
 		{withBody("POST /publish", "topic=a&data=%f", form), 400, []string{"form", "escape"}},
 		{withBody("POST /publish", "topic=a&data=%ff", form), 400, []string{"UTF-8"}},
 		{withBody("POST /publish", "topic=a&data=x&mode=y", form), 400, []string{"mode", "unknown"}},
-		{withBody("POST /publish", "topic=a&data=x&key=y", form), 400, []string{"key", "not yet"}},
+		{withBody("POST /publish", "topic=a&data=x&key=y&key=y", form), 400, []string{"key", "twice"}},
 		{withBody("POST /publish", "topic=$a&data=x", form), 403, []string{"$"}},
 		{withBody("POST /publish?event=x", "topic=a&data=x", form), 400, []string{"form"}},
 		{withBody("POST /publish?close=true", "topic=a&data=x", form), 400, []string{"form"}},

@@ -36,23 +36,37 @@ const (
 // published; which event is to blame is told by a *BatchError around one of Publish's
 // errors. It waits for shards as Publish does, and anew for each slice that it appends;
 // but what has begun is finished, without a limit to its wait and while the server
-// drains. Others' events may come in between. Any goroutine but a shard's thread.
-func (s *Sequencer) PublishBatch(ps []Publication, ids []uint64) error {
+// drains. Others' events may come in between. fresh is how many events are new: all, but for
+// those whose key has been used. Any goroutine but a shard's thread.
+func (s *Sequencer) PublishBatch(ps []Publication, ids []uint64) (fresh int, err error) {
 	if len(ids) < len(ps) {
 		panic(fmt.Sprintf("topic: PublishBatch: room for %d ids of %d events", len(ids), len(ps)))
 	}
 	if len(ps) == 0 {
-		return nil
+		return 0, nil
 	}
+	keyed := false
 	for i := range ps {
 		_, err := s.judge(&ps[i])
 		if IsOwn(ps[i].Topic) {
 			err = ErrOwnTopic
 		}
 		if err != nil {
-			return &BatchError{i, err}
+			return 0, &BatchError{i, err}
 		}
+		keyed = keyed || ps[i].Key != ""
 	}
+	if keyed {
+		return s.publishKeyed(ps, ids)
+	}
+	if err := s.publishBatch(ps, ids); err != nil {
+		return 0, err
+	}
+	return len(ps), nil
+}
+
+// publishBatch publishes a judged batch of one event or more, whatever its keys.
+func (s *Sequencer) publishBatch(ps []Publication, ids []uint64) error {
 	if err := s.enter(); err != nil {
 		return err
 	}

@@ -67,7 +67,7 @@ func BenchmarkPublishBatch(b *testing.B) {
 	ids := make([]uint64, len(ps))
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := s.PublishBatch(ps, ids); err != nil {
+		if _, err := s.PublishBatch(ps, ids); err != nil {
 			b.Fatal(err)
 		}
 	}

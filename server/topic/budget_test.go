@@ -38,7 +38,7 @@ func TestNothingIsAllocated(t *testing.T) {
 		t.Errorf("a publish allocates %v times", allocs)
 	}
 	if allocs := testing.AllocsPerRun(10, func() {
-		if err := s.PublishBatch(ps, ids); err != nil {
+		if _, err := s.PublishBatch(ps, ids); err != nil {
 			t.Fatal(err)
 		}
 		f.Done(s.Ring().Head(), 1<<40)

@@ -77,7 +77,7 @@ func TestClosingWithoutAnEventIsTheEndAlone(t *testing.T) {
 		*closing("a", ""),
 	}
 	ids := make([]uint64, len(ps))
-	if err := s.PublishBatch(ps, ids); err != nil {
+	if _, err := s.PublishBatch(ps, ids); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.End("watched"); err != nil {

@@ -61,7 +61,7 @@ func TestBellRingsForWhoSleepsAndWantsIt(t *testing.T) {
 		t.Error("asleep, but something is unread")
 	}
 	sleep(a)
-	if err := s.PublishBatch([]Publication{{Topic: "b"}, {Topic: "a"}, {Topic: "a"}}, make([]uint64, 3)); err != nil {
+	if _, err := s.PublishBatch([]Publication{{Topic: "b"}, {Topic: "a"}, {Topic: "a"}}, make([]uint64, 3)); err != nil {
 		t.Fatal(err)
 	}
 	want("a batch with one that it wants", 2, 0)

@@ -90,7 +90,7 @@ func TestWaitEnds(t *testing.T) {
 			t.Errorf("waited %s, want 3s", waited)
 		}
 		start = time.Now()
-		if err := s.PublishBatch(make([]Publication, 3), make([]uint64, 3)); err != ErrOverload {
+		if _, err := s.PublishBatch(make([]Publication, 3), make([]uint64, 3)); err != ErrOverload {
 			t.Errorf("a batch that has not begun: %v", err)
 		}
 		if waited := time.Since(start); waited != 3*time.Second {
@@ -259,7 +259,7 @@ func TestNobodyWaitsForEver(t *testing.T) {
 		publishers.Go(func() {
 			for i := range 500 {
 				if i%50 == 0 {
-					if err := s.PublishBatch([]Publication{{Topic: "a"}, {Topic: "b"}}, make([]uint64, 2)); err != nil {
+					if _, err := s.PublishBatch([]Publication{{Topic: "a"}, {Topic: "b"}}, make([]uint64, 2)); err != nil {
 						t.Error(err)
 					}
 				}

@@ -42,6 +42,10 @@ type Publication struct {
 	Topic string
 	Event encode.Event
 	Close bool // the topic ends with it; an event without type, retry and data then is none: the end comes alone
+
+	// Key makes it idempotent: a second publication to the topic with the same key within two
+	// minutes gets the first one's id, and nothing is published. "": none. See CheckKey.
+	Key string
 }
 
 // Options of a sequencer.
@@ -51,6 +55,8 @@ type Options struct {
 	MaxTopics    int   // published topics at the most; 0: 1,000,000
 	Keep         int   // how many of each topic's newest frames outlive the ring; 0: none
 	KeepSize     int64 // bytes of all kept frames; 0: 64 MiB
+
+	MaxKeys int // how many keys are remembered, the newest; 0: 1,000,000
 
 	EndedKeep time.Duration // how long an ended topic is not forgotten for another one
 
@@ -88,6 +94,7 @@ type Sequencer struct {
 	followers  []*Follower
 
 	gate gate
+	keys keys
 
 	draining  atomic.Bool
 	drainOnce sync.Once
@@ -121,9 +128,9 @@ func New(o Options) (*Sequencer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.MaxTopics < 0 || o.Keep < 0 || o.Keep > maxKeep || o.KeepSize < 0 || o.EndedKeep < 0 || o.PublishWait < 0 || o.MaxWaiting < 0 {
-		return nil, fmt.Errorf("max topics %d, keep %d, keep size %d, ended keep %s, publish wait %s, max waiting %d: none may be negative, and keep at most %d",
-			o.MaxTopics, o.Keep, o.KeepSize, o.EndedKeep, o.PublishWait, o.MaxWaiting, maxKeep)
+	if o.MaxTopics < 0 || o.Keep < 0 || o.Keep > maxKeep || o.KeepSize < 0 || o.EndedKeep < 0 || o.PublishWait < 0 || o.MaxWaiting < 0 || o.MaxKeys < 0 {
+		return nil, fmt.Errorf("max topics %d, keep %d, keep size %d, ended keep %s, publish wait %s, max waiting %d, max keys %d: none may be negative, and keep at most %d",
+			o.MaxTopics, o.Keep, o.KeepSize, o.EndedKeep, o.PublishWait, o.MaxWaiting, o.MaxKeys, maxKeep)
 	}
 	if o.Now == nil {
 		o.Now = func() int64 { return time.Now().UnixMicro() }
@@ -144,6 +151,7 @@ func New(o Options) (*Sequencer, error) {
 		mostBound:  quarter,
 		left:       make(chan struct{}, 1),
 		drained:    make(chan struct{}),
+		keys:       newKeys(or(o.MaxKeys, 1_000_000)),
 		lastID:     start,
 		byNumber:   make(map[uint64]*Topic),
 		silent:     ageHeap{at: func(t *Topic) *aging { return &t.inSilent }},
@@ -200,6 +208,15 @@ func (s *Sequencer) BeforeID() uint64 {
 func (s *Sequencer) Publish(p *Publication) (id uint64, err error) {
 	if IsOwn(p.Topic) {
 		return 0, ErrOwnTopic
+	}
+	if p.Key != "" {
+		var ids [1]uint64
+		_, err := s.PublishBatch([]Publication{*p}, ids[:])
+		var one *BatchError
+		if errors.As(err, &one) {
+			err = one.Err
+		}
+		return ids[0], err
 	}
 	return s.publish(p, false)
 }
@@ -282,6 +299,11 @@ func (s *Sequencer) publishNew(name string, buf []byte, f *frameIn, now int64) (
 func (s *Sequencer) judge(p *Publication) (size int, err error) {
 	if err := p.Event.Check(); err != nil {
 		return 0, err
+	}
+	if p.Key != "" {
+		if err := CheckKey(p.Key); err != nil {
+			return 0, err
+		}
 	}
 	if size = encode.FrameSize(&p.Event) + encode.MaxIDLine; size > s.maxFrame {
 		return 0, &FrameTooLargeError{size, s.maxFrame}
@@ -408,6 +430,9 @@ type Stats struct {
 	Waiting   int    // publishers waiting for shards now
 	Waits     uint64 // times that one had to wait
 	Overloads uint64 // times that one was refused because it outran the shards
+
+	Keys    int    // keys of idempotent publishes that are remembered now
+	Repeats uint64 // publishes that were none, for their key had been used
 }
 
 // Stats returns the sequencer's figures. It takes the locks for a moment. Any goroutine.
@@ -426,5 +451,6 @@ func (s *Sequencer) Stats() Stats {
 	g.mu.Lock()
 	st.Waiting, st.Waits, st.Overloads = int(g.waiting.Load()), g.waits, g.overloads
 	g.mu.Unlock()
+	st.Keys, st.Repeats = s.keys.figures()
 	return st
 }

@@ -88,7 +88,7 @@ func TestRefusedPublishLeavesNothing(t *testing.T) {
 			t.Errorf("publish %.60q to %q: %v", c.p.Event.Data, c.p.Topic, err)
 		}
 		var bad *BatchError
-		err := s.PublishBatch([]Publication{{Topic: "only"}, c.p}, make([]uint64, 2))
+		_, err := s.PublishBatch([]Publication{{Topic: "only"}, c.p}, make([]uint64, 2))
 		if !errors.As(err, &bad) || bad.Index != 1 || !c.want(bad.Err) || !strings.HasPrefix(err.Error(), "event 2: ") {
 			t.Errorf("publish %.60q to %q as the second of two: %v", c.p.Event.Data, c.p.Topic, err)
 		}
@@ -168,10 +168,10 @@ func TestBatchInOrder(t *testing.T) {
 		ps = append(ps, Publication{Topic: fmt.Sprintf("t.%d", i*i%7), Event: encode.Event{Type: fmt.Sprint("n", i), Data: []byte(strings.Repeat("x", size))}})
 	}
 	ids := make([]uint64, len(ps))
-	if err := s.PublishBatch(ps, ids); err != nil {
+	if _, err := s.PublishBatch(ps, ids); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.PublishBatch(nil, nil); err != nil {
+	if _, err := s.PublishBatch(nil, nil); err != nil {
 		t.Errorf("an empty batch: %v", err)
 	}
 	i := 0
@@ -205,7 +205,7 @@ func TestBatchLetsOthersIn(t *testing.T) {
 	ids := make([]uint64, len(ps))
 	var batch sync.WaitGroup
 	batch.Go(func() {
-		if err := s.PublishBatch(ps, ids); err != nil {
+		if _, err := s.PublishBatch(ps, ids); err != nil {
 			t.Error(err)
 		}
 	})
@@ -235,7 +235,8 @@ func TestBatchOfTooManyTopics(t *testing.T) {
 		for i := range ps {
 			ps[i].Topic = fmt.Sprintf("new.%d", i)
 		}
-		return s.PublishBatch(ps, make([]uint64, count))
+		_, err := s.PublishBatch(ps, make([]uint64, count))
+		return err
 	}
 	var bad *BatchError
 	if err := batch(5); !errors.As(err, &bad) || bad.Index != 4 || bad.Err != ErrTooManyTopics {
@@ -262,7 +263,7 @@ func TestDrainFinishesBatches(t *testing.T) {
 	}
 	var all sync.WaitGroup
 	all.Go(func() {
-		if err := s.PublishBatch(ps, make([]uint64, len(ps))); err != nil {
+		if _, err := s.PublishBatch(ps, make([]uint64, len(ps))); err != nil {
 			t.Error(err)
 		}
 	})
@@ -283,7 +284,7 @@ func TestDrainFinishesBatches(t *testing.T) {
 	if _, err := s.PublishOwn(&Publication{Topic: "$late"}); err != ErrDraining {
 		t.Errorf("the server's own gets %v", err)
 	}
-	if err := s.PublishBatch(ps, make([]uint64, len(ps))); err != ErrDraining {
+	if _, err := s.PublishBatch(ps, make([]uint64, len(ps))); err != ErrDraining {
 		t.Errorf("a batch gets %v", err)
 	}
 	stop := make(chan struct{})

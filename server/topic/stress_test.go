@@ -190,7 +190,7 @@ func TestTopicsComeAndGo(t *testing.T) {
 				if len(ps) == 1 {
 					_, err = s.Publish(&ps[0])
 				} else {
-					err = s.PublishBatch(ps, ids)
+					_, err = s.PublishBatch(ps, ids)
 				}
 				if errors.Is(err, ErrTooManyTopics) {
 					refused.Add(1)

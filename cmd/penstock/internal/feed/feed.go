@@ -6,6 +6,7 @@ package feed
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -28,6 +29,10 @@ type Options struct {
 	RetryFor time.Duration // how long a batch is tried again when the server or the way to it fails; 0: for ever
 	Grace    time.Duration // how long a request may still take once the context has ended; 0: 5s
 
+	// Once gives each event without a key one of its own, so that a batch that is tried again
+	// after its answer was lost is not published twice.
+	Once bool
+
 	// Note is told, as a line without its end, what a person should know: refused lines, retries.
 	// Run's goroutine. nil: nobody is told.
 	Note func(line string)
@@ -44,7 +49,7 @@ type Counts struct {
 	Refused   int    // lines that it did not take, or could not have
 	Skipped   int    // lines that were no events: what a server says of its own stream
 	Unread    int    // events that were read and not sent, for something ended the feed
-	Unsure    int    // events that may have been published although no answer came
+	Unsure    int    // events without a key that may have been published although no answer came
 	Retries   int    // requests that were made again
 	FirstID   string // of the first event published
 	LastID    string // of the last
@@ -58,6 +63,7 @@ type Feed struct {
 	told       int
 	body       []byte
 	unsureLine int
+	keys       string // with Once: what the keys of this feed begin with
 }
 
 // New prepares a Feed. Any goroutine.
@@ -77,7 +83,7 @@ func New(o Options) *Feed {
 	if o.Grace == 0 {
 		o.Grace = 5 * time.Second
 	}
-	return &Feed{o: o, client: http.Client{Transport: o.Transport}}
+	return &Feed{o: o, client: http.Client{Transport: o.Transport}, keys: rand.Text() + "-"}
 }
 
 // read is what the reading goroutine found: a record, or the error in its place.

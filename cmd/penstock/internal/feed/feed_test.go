@@ -26,6 +26,7 @@ type server struct {
 	mu      sync.Mutex
 	batches [][]string // of each request that was taken, topic: data
 	asked   int
+	keys    [][]string    // of each request's events
 	arrived chan []string // each batch that was taken, too
 	// judge answers a status other than 200 to refuse; any goroutine, one at a time.
 	judge func(asked int, events []string) (status int, header http.Header, text string)
@@ -41,15 +42,17 @@ func serve(t *testing.T) *server {
 		if err != nil || r.Method != http.MethodPost || r.URL.Path != "/publish" || r.Header.Get("Content-Type") != "application/x-ndjson" {
 			t.Errorf("%s %s, %q, %v", r.Method, r.URL, r.Header.Get("Content-Type"), err)
 		}
-		var events []string
+		var events, keys []string
 		for line := range bytes.Lines(body) {
-			var e struct{ Topic, Data, Event string }
+			var e struct{ Topic, Data, Event, Key string }
 			if err := json.Unmarshal(line, &e); err != nil {
 				t.Errorf("%q: %v", line, err)
 			}
 			events = append(events, e.Topic+": "+e.Data)
+			keys = append(keys, e.Key)
 		}
 		s.asked++
+		s.keys = append(s.keys, keys)
 		if s.judge != nil {
 			if status, header, text := s.judge(s.asked, events); status != 200 {
 				for name := range header {
@@ -346,6 +349,30 @@ func TestLostAnswerIsCounted(t *testing.T) {
 	counts, err := d.run(t, s, strings.NewReader("1\n2\n3\n"), inTopicT)
 	if err != nil || counts.Published != 3 || counts.Unsure == 0 || counts.Retries < 3 {
 		t.Errorf("%+v, %v", counts, err)
+	}
+}
+
+// With Once each event has a key of its own, the same at each try, and nothing is unsure.
+func TestOnceSendsTheSameKeysAgain(t *testing.T) {
+	s, d := serve(t), &desk{}
+	s.judge = func(asked int, _ []string) (int, http.Header, string) {
+		if asked < 3 {
+			return 0, nil, ""
+		}
+		return 200, nil, ""
+	}
+	counts, err := d.run(t, s, strings.NewReader(`{"data":1,"key":"mine"}`+"\n"+`{"data":2}`+"\n"+`{"data":3}`), ReaderOptions{Format: NDJSON, Topic: "t"}, func(o *Options) { o.Once = true })
+	if err != nil || counts.Published != 3 || counts.Unsure != 0 {
+		t.Errorf("%+v, %v", counts, err)
+	}
+	last := s.keys[len(s.keys)-1]
+	if len(last) != 3 || last[0] != "mine" || last[1] == "" || last[1] == last[2] {
+		t.Errorf("keys %q: one is given, the others are to be different", last)
+	}
+	for _, these := range s.keys {
+		if !slices.Equal(these, last[:len(these)]) {
+			t.Errorf("keys %q at one try, %q at the last", these, last)
+		}
 	}
 }
 

@@ -43,6 +43,13 @@ type published struct {
 // post publishes a batch, whole or in parts. What the server will not take is counted and told.
 // The error is a *FatalError, or the context's.
 func (f *Feed) post(ctx context.Context, batch []Record) error {
+	if f.o.Once {
+		for i := range batch {
+			if r := &batch[i]; r.Key == "" {
+				r.Key = f.keys + strconv.Itoa(r.Line)
+			}
+		}
+	}
 	for began, tries := f.o.Now(), 0; ; tries++ {
 		ids, err := f.try(ctx, batch)
 		if err == nil {
@@ -89,12 +96,18 @@ func (f *Feed) post(ctx context.Context, batch []Record) error {
 	}
 }
 
-// unsure remembers that a batch may be in although nobody said so: sent again, it may be there
-// twice. It is the same batch each time, so it counts once.
+// unsure remembers that a batch may be in although nobody said so: sent again, what has no key may
+// be there twice. It is the same batch each time, so it counts once.
 func (f *Feed) unsure(batch []Record) {
-	if last := batch[len(batch)-1].Line; last != f.unsureLine {
-		f.unsureLine = last
-		f.counts.Unsure += len(batch)
+	last := batch[len(batch)-1].Line
+	if last == f.unsureLine {
+		return
+	}
+	f.unsureLine = last
+	for i := range batch {
+		if batch[i].Key == "" {
+			f.counts.Unsure++
+		}
 	}
 }
 

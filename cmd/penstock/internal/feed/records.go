@@ -65,6 +65,7 @@ type ReaderOptions struct {
 	Format Format
 	Topic  string // the default; with TopicField what comes before the field's value and a dot
 	Event  string // the type of events that name none
+	Key    string // of Whole's one event; "" for none
 
 	// The names of fields: columns of CSV, members of JSON objects otherwise. With TopicField or
 	// DataField a line of NDJSON is any object, not one that POST /publish would take.
@@ -190,7 +191,7 @@ func (r *Reader) nextWhole() (Record, error) {
 	if err != nil {
 		return Record{}, inputError{err}
 	}
-	return Record{Line: r.line, Topic: r.o.Topic, Data: data}, nil
+	return Record{Line: r.line, Topic: r.o.Topic, Data: data, Key: r.o.Key}, nil
 }
 
 // readLine reads a line without its end. What it returns is the reader's until the next call.
