@@ -25,7 +25,11 @@ func (greeter) Error(dst []byte, status int, text string) []byte {
 	return fmt.Appendf(dst, "HTTP/1.1 %d Error\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", status, len(text), text)
 }
 
-func (g greeter) Busy(dst []byte, _ *fasthttp.RequestHeader, _ netip.AddrPort) []byte {
+func (greeter) Admit([]byte, *fasthttp.RequestHeader, int64, netip.AddrPort) ([]byte, int64) {
+	return nil, 1000
+}
+
+func (g greeter) Busy(dst []byte, _ *fasthttp.RequestHeader, _ netip.AddrPort, _ accept.Full) []byte {
 	return g.Error(dst, 503, "come back later\n")
 }
 

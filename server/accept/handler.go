@@ -29,10 +29,17 @@ type Handler interface {
 	// Connection: close. Any goroutine.
 	Error(dst []byte, status int, text string) []byte
 
+	// Admit judges a request by its head alone, while its body is still to come: a whole answer
+	// with Connection: close, appended to dst, ends the connection before anything was waited for;
+	// nil lets the body be read, and Serve judges again. length is what the head says of the body in
+	// bytes, -1 where it comes in chunks. A request whose body has come with its head is not asked
+	// about. most is how many bytes the body may have, where that is less than MaxBodySize. A
+	// request's goroutine; it must not wait.
+	Admit(dst []byte, h *fasthttp.RequestHeader, length int64, remote netip.AddrPort) (answer []byte, most int64)
+
 	// Busy appends a whole HTTP/1.1 answer to a request that there is no room for, with Connection:
-	// close: over MaxConnections or MaxRequests, or a stream that no shard takes any more. h is nil
-	// where no head has come. Any goroutine; it must not wait.
-	Busy(dst []byte, h *fasthttp.RequestHeader, remote netip.AddrPort) []byte
+	// close; why says which room. h is nil where no head has come. Any goroutine; it must not wait.
+	Busy(dst []byte, h *fasthttp.RequestHeader, remote netip.AddrPort, why Full) []byte
 
 	// Room tells out of whose room a request for path is served (the request target without its
 	// query; it may be no path at all). Any goroutine; it must not wait.
@@ -50,6 +57,24 @@ const (
 	Health              // health and metrics: 64, and also when there are MaxConnections
 	rooms   = iota
 )
+
+// Full says what there is no room in.
+type Full uint8
+
+// What can be full.
+const (
+	FullConnections Full   = iota // MaxConnections
+	FullRequests                  // MaxRequests
+	FullShare                     // an address's share of requests whose bodies are still to come
+	FullBodies                    // BodyMemory
+	FullHeads                     // the memory for heads that are not whole
+	FullShards                    // no shard takes the stream any more
+	Fulls           = iota        // how many there are
+)
+
+// slowShare is the part of MaxRequests that requests of one address may have in hand while their
+// bodies are still to come.
+const slowShare = 4
 
 // healthRoom is how many requests of Health may be in hand.
 const healthRoom = 64
@@ -75,7 +100,7 @@ type Options struct {
 	BodyMemory     int64 // bytes of bodies in hand at once; default 16 times MaxBodySize
 
 	HandshakeTimeout time.Duration // for a head, from its first byte or from the connection's begin; default 10 s
-	BodyTimeout      time.Duration // for the silence of a client within a body, or while an answer is written; default 30 s
+	BodyTimeout      time.Duration // for the silence of a client within a body, which may take 10 times as long in all, or while an answer is written; default 30 s
 	IdleTimeout      time.Duration // for a connection between requests; default 60 s
 	LingerTimeout    time.Duration // for the silence of a client after its last answer, at most 6 times as long in all; default 5 s
 	CloseTimeout     time.Duration // for requests in hand when Close is called; default 5 s

@@ -43,6 +43,7 @@ func TestMain(m *testing.M) {
 //
 //	/events/...   a stream of what the path says (refused: an error)
 //	/echo         the body, the method and the path
+//	/secret       the same, with Authorization alone
 //	/wait         waits until the test lets it go
 //	/large/N      N bytes
 //	/healthz      ok
@@ -89,7 +90,7 @@ func (h *house) Serve(ctx *fasthttp.RequestCtx) {
 			return
 		}
 		Stream(ctx, &fanout.Subscription{Topics: []string{path[len("/events/"):]}})
-	case path == "/echo":
+	case path == "/echo", path == "/secret":
 		fmt.Fprintf(ctx, "%s %s ", ctx.Method(), ctx.RequestURI())
 		ctx.Write(ctx.PostBody())
 	case path == "/wait":
@@ -112,7 +113,21 @@ func (h *house) Error(dst []byte, status int, text string) []byte {
 		status, http.StatusText(status), len(body), body)
 }
 
-func (h *house) Busy(dst []byte, head *fasthttp.RequestHeader, _ netip.AddrPort) []byte {
+// Admit refuses /secret without Authorization; with it 1,000 bytes may come.
+func (h *house) Admit(dst []byte, head *fasthttp.RequestHeader, length int64, _ netip.AddrPort) ([]byte, int64) {
+	if string(head.RequestURI()) != "/secret" {
+		return nil, 1 << 20
+	}
+	if len(head.Peek("Authorization")) == 0 {
+		return h.Error(dst, 401, fmt.Sprintf("%d bytes of nobody", length)), 0
+	}
+	return nil, 1000
+}
+
+func (h *house) Busy(dst []byte, head *fasthttp.RequestHeader, _ netip.AddrPort, why Full) []byte {
+	if why == FullShare {
+		return append(dst, "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 3\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"...)
+	}
 	if head != nil && string(head.Peek("Accept")) == "text/event-stream" {
 		return append(dst, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\nretry: 4000\n\n"...)
 	}

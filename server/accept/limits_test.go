@@ -347,3 +347,114 @@ func TestOutOfDescriptors(t *testing.T) {
 		t.Errorf("said so %d times: %s", n, said.text())
 	}
 }
+
+// Who may not ask is told so by the head alone: a body that never comes holds no place, no memory
+// and no time.
+func TestBodyIsJudgedByItsHead(t *testing.T) {
+	s := start(t, func(o *Options) { o.MaxRequests = 2 })
+	for _, w := range []way{ways[0], ways[2]} {
+		for range 3 {
+			c := w.open(t, s)
+			c.send(post("/secret", 1<<20, ""))
+			if a := c.answer(); a.status != 401 || !a.close || !strings.Contains(a.body, "1048576 bytes of nobody") {
+				t.Errorf("%s: %+v", w.name, a)
+			}
+			c.send(strings.Repeat("x", 1000)) // it is still heard, and dropped
+			c.CloseWrite()
+			if rest := c.all(); rest != "" {
+				t.Errorf("%s: %q", w.name, rest)
+			}
+			c = w.open(t, s)
+			c.send(strings.Replace(chunkedPost, "/echo", "/secret", 1) + "5\r\nhel")
+			if a := c.answer(); a.status != 401 || !strings.Contains(a.body, "-1 bytes of nobody") {
+				t.Errorf("%s: %+v", w.name, a)
+			}
+			c = w.open(t, s)
+			c.send(post("/secret", 1001, "Authorization: x\r\n"))
+			if a := c.answer(); a.status != 413 {
+				t.Errorf("%s: %+v", w.name, a)
+			}
+			c = w.open(t, s)
+			c.send(strings.Replace(chunkedPost, "/echo", "/secret", 1)[:len(chunkedPost)] + "Authorization: x\r\n\r\n")
+			c.send("3e9\r\n" + strings.Repeat("x", 0x3e9))
+			if a := c.answer(); a.status != 413 {
+				t.Errorf("%s: chunked: %+v", w.name, a)
+			}
+		}
+	}
+	if st := s.Stats(); st.Unadmitted != 12 || s.bodies.Load() != 0 {
+		t.Errorf("%+v, %d bytes of bodies", st, s.bodies.Load())
+	}
+	eventually(t, "all to end", func() bool { return s.Stats().InHand == 0 && s.slow.size() == 0 })
+}
+
+// One address has its share of requests whose bodies are still to come, whoever it is; one whose
+// body has come takes nothing of it.
+func TestSlowBodiesOfOneAddressLeaveRoom(t *testing.T) {
+	s := start(t, func(o *Options) { o.MaxRequests = 3 * slowShare })
+	var slow []*client
+	for range 3 {
+		c := s.dial(t)
+		c.send(post("/echo", 5, "") + "hel")
+		slow = append(slow, c)
+	}
+	eventually(t, "all to be in hand", func() bool { return s.Stats().InHand == 3 })
+	c := s.dial(t)
+	c.send(post("/echo", 5, "") + "hel")
+	if a := c.answer(); a.status != 429 || !a.close {
+		t.Errorf("%+v", a)
+	}
+	c = s.dial(t)
+	c.send(post("/echo", 5, "") + "hello")
+	if a := c.answer(); a.body != "POST /echo hello" {
+		t.Errorf("%+v", a)
+	}
+	c = s.dial(t)
+	c.send(post("/wait", 1, ""))
+	if a := c.answer(); a.status != 429 {
+		t.Errorf("%+v", a)
+	}
+	slow[0].send("lo")
+	if a := slow[0].answer(); a.body != "POST /echo hello" {
+		t.Errorf("%+v", a)
+	}
+	c = s.dial(t)
+	c.send(post("/wait", 1, ""))
+	eventually(t, "it to be in hand", func() bool { return s.Stats().InHand == 3 })
+	c.send("x")
+	<-s.house.waiting // its body has come, so that it takes nothing of the share
+	last := s.dial(t)
+	last.send(post("/echo", 5, "") + "hel")
+	eventually(t, "the next one to be in hand", func() bool { return s.Stats().InHand == 4 })
+	for _, c := range append(slow, last) {
+		c.reset()
+	}
+}
+
+// A body in crumbs ends with its time, however lively its client is.
+func TestBodyInCrumbsIsLate(t *testing.T) {
+	s := start(t, func(o *Options) { o.BodyTimeout = 100 * time.Millisecond })
+	c := s.dial(t)
+	c.send(post("/echo", 1000, ""))
+	stop := make(chan struct{})
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for every := time.NewTicker(20 * time.Millisecond); ; {
+			select {
+			case <-every.C:
+				c.Write([]byte("x"))
+			case <-stop:
+				every.Stop()
+				return
+			}
+		}
+	}()
+	began := time.Now()
+	a := c.answer()
+	close(stop)
+	<-ended
+	if took := time.Since(began); a.status != 408 || took < 900*time.Millisecond {
+		t.Errorf("%+v after %s", a, took)
+	}
+}

@@ -46,6 +46,10 @@ const (
 	// freeBody is the largest body that BodyMemory does not count.
 	freeBody = 64 << 10
 
+	// bodyAll is how often BodyTimeout a body may take, for one that comes in
+	// crumbs.
+	bodyAll = 10
+
 	// floodMost is how many bytes beyond a body may wait in netpoll's buffer,
 	// which has no bound, while a request is in hand.
 	floodMost = 1 << 20
@@ -58,6 +62,7 @@ type longWay struct {
 	limits       [rooms]int64
 	bodies       atomic.Int64 // bytes of bodies in hand
 	held         atomic.Int64 // bytes of half heads
+	slow         shares       // of requests whose bodies are still to come
 }
 
 func (w *longWay) init(a *Acceptor) {
@@ -117,9 +122,12 @@ type long struct {
 	headLeft int   // bytes of the head that fasthttp has not read
 	bodyLeft int64 // bytes of a body with a Content-Length that fasthttp has not read
 	bodyCame int64 // bytes of a chunked body that it has
+	bodyMost int64 // bytes that the body may have
+	bodyEnd  int64 // when it is late, however much still comes
 	chunks   encode.Dechunker
 	reserved int64 // of BodyMemory
 	room     Room
+	slow     bool // holds a part of its address's share: the body is still to come
 
 	no      *refusal // why the connection is answered and closed
 	keep    bool     // fasthttp is done and waits for the next request
@@ -249,7 +257,7 @@ func (l *long) answerAll() {
 	}
 	switch {
 	case l.no != nil:
-		if l.no != noRoom {
+		if !l.no.full() {
 			l.a.count.badHeads.Add(1)
 		}
 		l.refuse()
@@ -320,9 +328,22 @@ func (l *long) nextHead() bool {
 // request serves the request whose head is at hand.
 func (l *long) request() {
 	a, h := l.a, &l.head
+	if l.bodyMost = int64(a.o.MaxBodySize); l.bodyComes() {
+		if answer := l.admit(); answer != nil {
+			a.count.unadmitted.Add(1)
+			l.last(answer)
+			return
+		}
+		if l.slow = a.slow.enter(l.remote.Addr(), a.slowMost()); !l.slow {
+			l.busy(FullShare)
+			return
+		}
+		defer l.came()
+	}
 	l.room = a.o.Handler.Room(h.path())
+	l.bodyEnd = a.clock() + bodyAll*int64(a.o.BodyTimeout)
 	if !a.enter(l.room) {
-		l.busy()
+		l.busy(FullRequests)
 		return
 	}
 	defer a.exit(l.room)
@@ -330,13 +351,13 @@ func (l *long) request() {
 	l.bodyLeft, l.bodyCame, l.chunks = max(h.length, 0), 0, encode.Dechunker{}
 	l.keep, l.mute, l.sub = false, false, nil
 	switch {
-	case h.length > int64(a.o.MaxBodySize):
+	case h.length > l.bodyMost:
 		a.count.badBody.Add(1)
-		l.no = bodyTooLarge(a.o.MaxBodySize)
+		l.no = bodyTooLarge(l.bodyMost)
 		l.refuse()
 		return
 	case h.length > freeBody && !l.reserve(h.length):
-		l.busy()
+		l.busy(FullBodies)
 		return
 	}
 	defer l.release()
@@ -359,6 +380,71 @@ func (l *long) request() {
 		l.leave(toLinger)
 	default:
 		l.began = a.clock()
+	}
+}
+
+// bodyComes tells whether the request has a body of which a part is still to come.
+func (l *long) bodyComes() bool {
+	h := &l.head
+	if !h.chunked {
+		return h.length > int64(l.here()-h.size)
+	}
+	if l.here() > peekMost {
+		return true // a long one; looking for its end would cost more than asking does
+	}
+	var chunks encode.Dechunker
+	for rest := l.ahead(peekMost)[h.size:]; len(rest) > 0 && !chunks.Done(); {
+		_, next, err := chunks.Next(rest)
+		if err != nil {
+			return false // it will be told so
+		}
+		rest = next
+	}
+	return !chunks.Done()
+}
+
+// admit asks the Handler about a request whose body is still to come.
+func (l *long) admit() (answer []byte) {
+	j := judges.Get().(*short)
+	defer judges.Put(j)
+	if l.head.size > smallMost {
+		j = new(short)
+		j.reader = bufioReader(headMost)
+	}
+	if j.parse(l.ahead(headMost)[:l.head.size]) != nil {
+		return nil // fasthttp will say what is wrong
+	}
+	defer func() {
+		// One request's bug must not end everybody's streams.
+		if r := recover(); r != nil {
+			l.a.caught(r, j.header.RequestURI())
+			answer = l.a.o.Handler.Error(nil, mistake.status, mistake.text)
+		}
+	}()
+	length := l.head.length
+	if l.head.chunked {
+		length = -1
+	}
+	answer, most := l.a.o.Handler.Admit(nil, &j.header, length, l.remote)
+	l.bodyMost = min(l.bodyMost, most)
+	return answer
+}
+
+// judges are used to parse heads ahead of fasthttp.
+var judges = sync.Pool{New: func() any {
+	s := new(short)
+	s.reader = bufioReader(2 * smallMost)
+	return s
+}}
+
+// slowMost is an address's share of requests whose bodies are still to come.
+func (a *Acceptor) slowMost() int { return max(1, a.o.MaxRequests/slowShare) }
+
+// came gives the part of the address's share back: the body is there, or will not be.
+func (l *long) came() {
+	if l.slow {
+		l.slow = false
+		l.a.slow.exit(l.remote.Addr())
 	}
 }
 
@@ -390,16 +476,20 @@ func (l *long) release() {
 
 // refuse answers with what no says, and ends the connection.
 func (l *long) refuse() {
-	if l.no == noRoom {
+	if l.no.full() {
+		why := FullBodies
+		if l.no == noHeads {
+			why = FullHeads
+		}
 		l.a.count.busy.Add(1)
-		l.last(l.a.o.Handler.Busy(nil, nil, l.remote)) // the head's bytes are gone
+		l.last(l.a.o.Handler.Busy(nil, nil, l.remote, why)) // the head's bytes are gone
 		return
 	}
 	l.last(l.a.o.Handler.Error(nil, l.no.status, l.no.text))
 }
 
 // busy answers a request that there is no room for, and ends the connection.
-func (l *long) busy() {
+func (l *long) busy(why Full) {
 	l.a.count.busy.Add(1)
 	var s short
 	s.reader = bufioReader(headMost)
@@ -407,7 +497,7 @@ func (l *long) busy() {
 	if p := l.ahead(headMost); s.parse(p[:l.head.size]) == nil {
 		h = &s.header
 	}
-	l.last(l.a.o.Handler.Busy(nil, h, l.remote))
+	l.last(l.a.o.Handler.Busy(nil, h, l.remote, why))
 }
 
 // last sends the last answer of a connection and lingers.
@@ -474,12 +564,12 @@ func failed(ctx *fasthttp.RequestCtx, err error) {
 	case l.no != nil:
 		// Reading has failed, and knows why.
 	case errors.Is(err, fasthttp.ErrBodyTooLarge):
-		l.no = bodyTooLarge(l.a.o.MaxBodySize)
+		l.no = bodyTooLarge(l.bodyMost)
 	default:
 		l.no = bad("the request can't be taken: %v", err)
 	}
 	ctx.Request.ReleaseBody(freeBody)
-	if l.no != lateBody && l.no != noRoom {
+	if l.no != lateBody && !l.no.full() {
 		l.a.count.badBody.Add(1)
 	}
 }

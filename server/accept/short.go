@@ -50,7 +50,7 @@ func (a *Acceptor) goShort(fd int32, remote netip.AddrPort, at int32, n int, ful
 	}
 	if full {
 		a.count.refused.Add(1)
-		a.answer(fd, at, a.o.Handler.Busy(s.answer[:0], &s.header, remote))
+		a.answer(fd, at, a.o.Handler.Busy(s.answer[:0], &s.header, remote, FullConnections))
 		return
 	}
 	sub, answer, long := a.judge(remote)
@@ -66,7 +66,7 @@ func (a *Acceptor) goShort(fd int32, remote netip.AddrPort, at int32, n int, ful
 		a.depart(fd, at)
 		if err := a.o.Shards.Join(int(fd), sub); err != nil {
 			a.count.unjoined.Add(1)
-			a.answer(fd, nowhere, a.o.Handler.Busy(s.answer[:0], &s.header, remote))
+			a.answer(fd, nowhere, a.o.Handler.Busy(s.answer[:0], &s.header, remote, FullShards))
 			return
 		}
 		a.count.shortStreams.Add(1)
@@ -119,7 +119,7 @@ func (a *Acceptor) turnAway(fd int32, remote netip.AddrPort) {
 		}
 	}
 	a.count.refused.Add(1)
-	send(fd, a.o.Handler.Busy(a.short.answer[:0], h, remote))
+	send(fd, a.o.Handler.Busy(a.short.answer[:0], h, remote, FullConnections))
 	shut(fd, unix.SHUT_WR)
 	drop(fd, takeMost)
 	a.close(fd)

@@ -14,16 +14,17 @@ type Stats struct {
 	LongStreams  uint64 // and by the long way
 	Requests     uint64 // requests served on the long way
 
-	Refused  uint64 // connections over MaxConnections
-	Busy     uint64 // requests over MaxRequests, BodyMemory, or the memory for half heads
-	Unjoined uint64 // streams that no shard took
-	BadHeads uint64 // heads that can't be taken (400, 414, 417, 431, 505), half ones included
-	BadBody  uint64 // bodies that can't be taken (400, 413), half ones included
-	Timeouts uint64 // clients too slow with a head, a body, or reading their answer
-	Silent   uint64 // clients that closed without a byte
-	Resets   uint64 // connections that broke before there was an answer
-	Floods   uint64 // clients cut off because they sent on and on while their request was in hand
-	Errors   uint64 // failures of accept4, out of descriptors among them
+	Refused    uint64 // connections over MaxConnections
+	Busy       uint64 // requests over MaxRequests, BodyMemory, or the memory for half heads
+	Unjoined   uint64 // streams that no shard took
+	Unadmitted uint64 // requests answered before their body had come: they may not, or would be for nothing
+	BadHeads   uint64 // heads that can't be taken (400, 414, 417, 431, 505), half ones included
+	BadBody    uint64 // bodies that can't be taken (400, 413), half ones included
+	Timeouts   uint64 // clients too slow with a head, a body, or reading their answer
+	Silent     uint64 // clients that closed without a byte
+	Resets     uint64 // connections that broke before there was an answer
+	Floods     uint64 // clients cut off because they sent on and on while their request was in hand
+	Errors     uint64 // failures of accept4, out of descriptors among them
 
 	// As it is now.
 	Open      int64 // connections of this address that are not streams
@@ -34,11 +35,11 @@ type Stats struct {
 
 // counters are the live form of Stats.
 type counters struct {
-	accepted, short, long, shortStreams, longStreams, requests   atomic.Uint64
-	refused, busy, unjoined, badHeads, badBody, timeouts, silent atomic.Uint64
-	resets, floods, errors                                       atomic.Uint64
-	open, waiting, lingering                                     atomic.Int64
-	inHand                                                       [rooms]atomic.Int64
+	accepted, short, long, shortStreams, longStreams, requests               atomic.Uint64
+	refused, busy, unjoined, unadmitted, badHeads, badBody, timeouts, silent atomic.Uint64
+	resets, floods, errors                                                   atomic.Uint64
+	open, waiting, lingering                                                 atomic.Int64
+	inHand                                                                   [rooms]atomic.Int64
 }
 
 // Stats is a snapshot of the counters. Any goroutine.
@@ -47,7 +48,7 @@ func (a *Acceptor) Stats() Stats {
 	s := Stats{
 		Accepted: c.accepted.Load(), Short: c.short.Load(), Long: c.long.Load(),
 		ShortStreams: c.shortStreams.Load(), LongStreams: c.longStreams.Load(), Requests: c.requests.Load(),
-		Refused: c.refused.Load(), Busy: c.busy.Load(), Unjoined: c.unjoined.Load(),
+		Refused: c.refused.Load(), Busy: c.busy.Load(), Unjoined: c.unjoined.Load(), Unadmitted: c.unadmitted.Load(),
 		BadHeads: c.badHeads.Load(), BadBody: c.badBody.Load(), Timeouts: c.timeouts.Load(),
 		Silent: c.silent.Load(), Resets: c.resets.Load(), Floods: c.floods.Load(), Errors: c.errors.Load(),
 		Open: c.open.Load(), Waiting: c.waiting.Load(), Lingering: c.lingering.Load(),

@@ -19,13 +19,17 @@ var (
 	halfBody = &refusal{400, "the request ends within its body"}
 	lateBody = &refusal{408, "the request's body has stopped"}
 
-	// noRoom stands for the Handler's Busy: half heads or bodies take all the
+	// These stand for the Handler's Busy: half heads or bodies take all the
 	// memory that they may.
-	noRoom = &refusal{status: 503}
+	noHeads  = &refusal{status: 503}
+	noBodies = &refusal{status: 503}
 )
 
-func bodyTooLarge(most int) *refusal {
-	return &refusal{413, "body too large; the most is " + strconv.Itoa(most) + " bytes"}
+// full tells whether the Handler's Busy says it.
+func (r *refusal) full() bool { return r == noHeads || r == noBodies }
+
+func bodyTooLarge(most int64) *refusal {
+	return &refusal{413, "body too large; the most is " + strconv.FormatInt(most, 10) + " bytes"}
 }
 
 func bufioReader(size int) *bufio.Reader { return bufio.NewReaderSize(bytes.NewReader(nil), size) }
@@ -38,6 +42,14 @@ func (l *long) ahead(most int) []byte {
 	}
 	p, _ := l.np.Reader().Peek(min(l.np.Reader().Len(), most))
 	return p
+}
+
+// here is how many bytes have come and were not read, as far as ahead would show them.
+func (l *long) here() int {
+	if len(l.held) > 0 || !l.attached.Load() {
+		return len(l.held)
+	}
+	return l.np.Reader().Len()
 }
 
 // skip leaves out n bytes of what is ahead, or of what upcoming has shown.
@@ -72,7 +84,7 @@ func (l *long) hold() bool {
 	}
 	if l.a.held.Add(int64(n)) > heldMost {
 		l.a.held.Add(-int64(n))
-		l.no = noRoom
+		l.no = noHeads
 		return true
 	}
 	if l.held == nil {
@@ -102,7 +114,9 @@ func (l *long) Read(p []byte) (int, error) {
 		return l.readChunked(p)
 	case l.bodyLeft > 0:
 		n, err := l.take(p[:min(int64(len(p)), l.bodyLeft)])
-		l.bodyLeft -= int64(n)
+		if l.bodyLeft -= int64(n); l.bodyLeft == 0 {
+			l.came()
+		}
 		return n, err
 	}
 	return 0, io.EOF
@@ -127,9 +141,16 @@ func (l *long) readChunked(p []byte) (int, error) {
 		l.bodyCame += int64(len(payload))
 		rest = next
 	}
-	if more := l.bodyCame - l.reserved; more > freeBody && !l.reserve(more) {
-		l.no = noRoom
+	if l.bodyCame > l.bodyMost {
+		l.no = bodyTooLarge(l.bodyMost)
 		return 0, io.ErrUnexpectedEOF
+	}
+	if more := l.bodyCame - l.reserved; more > freeBody && !l.reserve(more) {
+		l.no = noBodies
+		return 0, io.ErrUnexpectedEOF
+	}
+	if l.chunks.Done() {
+		l.came()
 	}
 	n := copy(p, b)
 	l.skip(n)
@@ -195,7 +216,7 @@ func (l *long) wait() error {
 	if l.np.Reader().Len() > 0 {
 		return nil
 	}
-	l.deadline.Store(l.a.clock() + int64(l.a.o.BodyTimeout))
+	l.deadline.Store(min(l.a.clock()+int64(l.a.o.BodyTimeout), l.bodyEnd))
 	_, err := l.np.Reader().Peek(1)
 	l.deadline.Store(0)
 	switch {

@@ -53,7 +53,7 @@ func (a *API) body(p *publish, req *fasthttp.Request, r *request, kind bodyType)
 	case coding == nil, foldEqual(coding, "identity"):
 	case foldEqual(coding, "gzip"), foldEqual(coding, "x-gzip"):
 		if !a.mayUnpack(p, min(int64(most), int64(len(body))*mostRatio)) {
-			return nil, a.unavailable("too many packed bodies in hand; nothing was published, try again")
+			return nil, a.unavailable(overBodyMemory, "too many packed bodies in hand; nothing was published, try again")
 		}
 		var err error
 		body, err = req.BodyGunzipWithLimit(most)

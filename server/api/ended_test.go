@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"penstock/server/accept"
 	"penstock/server/auth"
 )
 
@@ -174,7 +175,7 @@ func TestNothingLeftToSendIsA204(t *testing.T) {
 		an.want(t, "HEAD "+c.query, 204)
 		an = ask(t, a, withBody("POST /events", c.query, form))
 		an.want(t, "POST "+c.query, 204)
-		b := a.Busy(nil, head(t, raw("GET /events?"+c.query)), remote)
+		b := a.Busy(nil, head(t, raw("GET /events?"+c.query)), remote, accept.FullConnections)
 		an = parse(t, b, false)
 		an.want(t, "busy "+c.query, 204)
 	}

@@ -22,6 +22,7 @@ type failure struct {
 	allow      string // 405: the methods that the path has
 	challenge  string // 401: WWW-Authenticate
 	retryAfter int    // 429, 503: seconds
+	reason     reason // 429, 503: the limit
 }
 
 func failf(status int, format string, args ...any) *failure {
@@ -32,14 +33,12 @@ func badRequest(format string, args ...any) *failure {
 	return failf(fasthttp.StatusBadRequest, format, args...)
 }
 
-// unavailable is a 503: the server can't now, and the same request may do later.
-func (a *API) unavailable(text string) *failure {
-	return &failure{status: fasthttp.StatusServiceUnavailable, text: text, retryAfter: a.retryAfter()}
-}
-
 // fail fills a response with a failure. It is the only place where an error is written, on
 // either way.
 func (a *API) fail(resp *fasthttp.Response, r *request, f *failure) {
+	if f.reason != notRefused {
+		a.refused[f.reason].Add(1)
+	}
 	if f.retryAfter > 0 && r.at == atEvents && r.alone {
 		a.comeBack(resp, r)
 		return
@@ -75,11 +74,11 @@ func (a *API) publishFailure(err error) *failure {
 	case errors.As(err, &large):
 		return failf(fasthttp.StatusRequestEntityTooLarge, "%v (--max-event-size)", err)
 	case errors.Is(err, topic.ErrDraining):
-		return a.unavailable("the server drains and takes no more events; publish again when it is back")
+		return a.unavailable(isDraining, "the server drains and takes no more events; publish again when it is back")
 	case errors.Is(err, topic.ErrOverload):
-		return a.unavailable("publishers outrun the subscribers' shards; nothing was published, try again")
+		return a.unavailable(overload, "publishers outrun the subscribers' shards; nothing was published, try again")
 	case errors.Is(err, topic.ErrTooManyTopics):
-		return a.unavailable(err.Error())
+		return a.unavailable(overTopics, err.Error())
 	case errors.Is(err, auth.ErrNoToken), errors.Is(err, auth.ErrNotLocal):
 		return &failure{status: fasthttp.StatusUnauthorized, text: err.Error(), challenge: `Bearer realm="penstock"`}
 	case errors.Is(err, auth.ErrBadToken):

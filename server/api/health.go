@@ -22,7 +22,7 @@ func (a *API) healthz(resp *fasthttp.Response, _ *request) *failure {
 // readyz answers whether new streams and events should be sent here.
 func (a *API) readyz(resp *fasthttp.Response, _ *request) *failure {
 	if a.draining.Load() {
-		return a.unavailable("draining")
+		return a.unavailable(notRefused, "draining")
 	}
 	text(resp, fasthttp.StatusOK, "ok")
 	return nil

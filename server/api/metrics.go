@@ -144,6 +144,12 @@ var families = []family{
 				}
 			}
 		}},
+	{name: "penstock_refusals_total", kind: "counter", help: "Requests refused by a limit, those that were told to come back as a stream among them.", label: "reason",
+		values: func(h *house, _ *figures, add func(string, float64)) {
+			for why := notRefused + 1; why < reasonCount; why++ {
+				add(reasonNames[why], float64(h.refused[why].Load()))
+			}
+		}},
 
 	{name: "penstock_published_events_total", kind: "counter", help: "Events published.",
 		values: one(func(_ *house, f *figures) float64 { return float64(f.sequencer.Events) })},
@@ -236,6 +242,7 @@ var outcomes = []struct {
 	{"long_stream", func(s *accept.Stats) uint64 { return s.LongStreams }},
 	{"refused", func(s *accept.Stats) uint64 { return s.Refused }},
 	{"busy", func(s *accept.Stats) uint64 { return s.Busy }},
+	{"unadmitted", func(s *accept.Stats) uint64 { return s.Unadmitted }},
 	{"unjoined", func(s *accept.Stats) uint64 { return s.Unjoined }},
 	{"bad_head", func(s *accept.Stats) uint64 { return s.BadHeads }},
 	{"bad_body", func(s *accept.Stats) uint64 { return s.BadBody }},

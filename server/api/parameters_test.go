@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"penstock/encode"
+	"penstock/server/accept"
 	"penstock/server/fanout"
 	"penstock/server/topic"
 )
@@ -310,12 +311,12 @@ func TestBusyKnowsARequestForAStreamByItsHead(t *testing.T) {
 	a := start(t)
 	id := publishOne(t, a, "a", "x")
 	request := raw("POST /events", jsonBody, "Content-Length: 100", "Accept: text/event-stream", "Last-Event-ID: "+idText(id))
-	if b := string(a.Busy(nil, head(t, request), remote)); !strings.HasPrefix(b, "HTTP/1.1 200") || !strings.HasSuffix(b, "\nid: "+idText(id)+"\n\n") {
+	if b := string(a.Busy(nil, head(t, request), remote, accept.FullConnections)); !strings.HasPrefix(b, "HTTP/1.1 200") || !strings.HasSuffix(b, "\nid: "+idText(id)+"\n\n") {
 		t.Errorf("%q", b)
 	}
-	an := parse(t, a.Busy(nil, head(t, raw("POST /events?mode=x", "Content-Length: 2")), remote), false)
+	an := parse(t, a.Busy(nil, head(t, raw("POST /events?mode=x", "Content-Length: 2")), remote, accept.FullConnections), false)
 	an.want(t, "a bad one", 400, "mode")
-	an = parse(t, a.Busy(nil, head(t, raw("POST /events", "Content-Length: 2")), remote), false)
+	an = parse(t, a.Busy(nil, head(t, raw("POST /events", "Content-Length: 2")), remote, accept.FullConnections), false)
 	an.want(t, "one that is not an EventSource", 503)
 }
 

@@ -66,6 +66,7 @@ type house struct {
 	origins  []origin
 	front    page
 	count    counters
+	refused  refusals
 	rates    rates
 	unpacked atomic.Int64 // bytes that packed bodies in hand may grow to
 	busy     busy

@@ -19,18 +19,19 @@ import (
 
 // statsJSON is what /stats answers and what the server's own topic $penstock.stats carries.
 type statsJSON struct {
-	Version     string          `json:"version"`
-	Uptime      float64         `json:"uptime"` // seconds
-	NewestID    string          `json:"newestId"`
-	Draining    bool            `json:"draining"`
-	Connections connectionsJSON `json:"connections"`
-	Publish     flowJSON        `json:"publish"`
-	Delivery    flowJSON        `json:"delivery"`
-	Waiting     int             `json:"publishersWaiting"`
-	Lag         lagJSON         `json:"lag"`
-	Ring        ringJSON        `json:"ring"`
-	Topics      topicsJSON      `json:"topics"`
-	Shards      []shardJSON     `json:"shards"`
+	Version     string            `json:"version"`
+	Uptime      float64           `json:"uptime"` // seconds
+	NewestID    string            `json:"newestId"`
+	Draining    bool              `json:"draining"`
+	Connections connectionsJSON   `json:"connections"`
+	Publish     flowJSON          `json:"publish"`
+	Delivery    flowJSON          `json:"delivery"`
+	Waiting     int               `json:"publishersWaiting"`
+	Lag         lagJSON           `json:"lag"`
+	Ring        ringJSON          `json:"ring"`
+	Topics      topicsJSON        `json:"topics"`
+	Refusals    map[string]uint64 `json:"refusals"` // by the limit that refused
+	Shards      []shardJSON       `json:"shards"`
 }
 
 type connectionsJSON struct {
@@ -201,7 +202,11 @@ func (h *house) snapshot(busiest []busyJSON) statsJSON {
 			Head: uint64(h.o.Sequencer.Ring().Head()), Tail: uint64(h.o.Sequencer.Ring().Tail()),
 			Bytes: f.ring.Held, Size: f.ring.Size, Seconds: round(f.held()),
 		},
-		Topics: topicsJSON{h.o.Sequencer.Table().Len(), busiest},
+		Refusals: make(map[string]uint64, reasonCount),
+		Topics:   topicsJSON{h.o.Sequencer.Table().Len(), busiest},
+	}
+	for why := notRefused + 1; why < reasonCount; why++ {
+		s.Refusals[reasonNames[why]] = h.refused[why].Load()
 	}
 	for i := range f.shards {
 		sh := &f.shards[i]

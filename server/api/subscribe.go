@@ -5,7 +5,6 @@ package api
 
 import (
 	"bytes"
-	"net/netip"
 	"strconv"
 
 	"penstock/encode"
@@ -45,7 +44,7 @@ func (a *API) subscribe(r *request, req *fasthttp.Request) (*fanout.Subscription
 		return nil, &failure{status: fasthttp.StatusNoContent}
 	}
 	if a.draining.Load() {
-		return nil, a.unavailable("the server drains; come back in a few seconds")
+		return nil, a.unavailable(isDraining, "the server drains; come back in a few seconds")
 	}
 	return sub, nil
 }
@@ -234,38 +233,6 @@ func (a *API) comeBack(resp *fasthttp.Response, r *request) {
 	a.streamHeaders(resp, r)
 	retry := int(a.spread().Milliseconds())
 	resp.SetBodyRaw(encode.AppendStart(nil, retry, r.lastID, r.resume))
-}
-
-// Busy appends the whole answer to a request that came when there was no room for it: 503, or for
-// an EventSource that asks for a stream the order to come back; after it the connection is
-// closed. h is nil where no head has come. Any goroutine; it does not wait.
-func (a *API) Busy(dst []byte, h *fasthttp.RequestHeader, _ netip.AddrPort) []byte {
-	r := request{header: h}
-	f := a.unavailable("the server has as many connections or requests as it takes (--max-connections, --max-requests), or drains; try again")
-	if h != nil {
-		if bad := a.judge(&r); bad != nil {
-			f = bad
-		} else if r.at == atEvents && !isOptions(h) {
-			f = a.busyStream(&r, f)
-		}
-	}
-	return a.appendAnswer(dst, &r, func(resp *fasthttp.Response) { a.fail(resp, &r, f) })
-}
-
-// busyStream judges a request for a stream for which there is no room: what is wrong with it is
-// said even so. Of a body that was not read nothing can be said.
-func (a *API) busyStream(r *request, f *failure) *failure {
-	if !routes[atEvents].hasBody(r.header) {
-		if _, bad := a.subscribe(r, nil); bad != nil {
-			return bad
-		}
-		return f
-	}
-	q := asking{a: a, sub: new(fanout.Subscription)}
-	if bad := q.read(r, nil); bad != nil {
-		return bad
-	}
-	return f
 }
 
 // idText is an id as JSON carries it: a string, for JavaScript's numbers end at 2^53.

@@ -1,0 +1,156 @@
+package api
+
+// Refusals: which limit said no, in what words, and how often. Any goroutine; Busy and Admit never
+// wait.
+
+import (
+	"net/netip"
+	"sync/atomic"
+
+	"penstock/server/accept"
+	"penstock/server/fanout"
+
+	"github.com/valyala/fasthttp"
+)
+
+// A reason says which limit refused a request. Each is a label of penstock_refusals_total.
+type reason uint8
+
+const (
+	notRefused reason = iota
+	overConnections
+	overRequests
+	overSlowBodies
+	overBodyMemory
+	overHalfHeads
+	noShard
+	isDraining
+	overload
+	overTopics
+	reasonCount = iota
+)
+
+// reasonNames are the reasons in /stats and the metrics.
+var reasonNames = [reasonCount]string{
+	overConnections: "connections",
+	overRequests:    "requests",
+	overSlowBodies:  "slow_bodies",
+	overBodyMemory:  "body_memory",
+	overHalfHeads:   "half_heads",
+	noShard:         "no_shard",
+	isDraining:      "draining",
+	overload:        "overload",
+	overTopics:      "topics",
+}
+
+// fulls say what accept found full.
+var fulls = [accept.Fulls]struct {
+	reason reason
+	client bool // the limit is this client's: 429, else 503
+	text   string
+}{
+	accept.FullConnections: {overConnections, false, "the server has as many connections as it takes (--max-connections); try again"},
+	accept.FullRequests:    {overRequests, false, "the server has as many requests in hand as it takes (--max-requests); try again"},
+	accept.FullShare:       {overSlowBodies, true, "too many requests of this address whose bodies are still to come (a quarter of --max-requests); finish some first"},
+	accept.FullBodies:      {overBodyMemory, false, "the bodies in hand take all the memory that they may (--body-memory); try again"},
+	accept.FullHeads:       {overHalfHeads, false, "too many requests of which a part of the head has come; try again"},
+	accept.FullShards:      {noShard, false, "no shard takes a stream any more: the server drains; come back in a few seconds"},
+}
+
+// refusals count by reason.
+type refusals [reasonCount]atomic.Uint64
+
+// unavailable is a 503: the server can't now, and the same request may do later.
+func (a *API) unavailable(why reason, text string) *failure {
+	return &failure{status: fasthttp.StatusServiceUnavailable, text: text, retryAfter: a.retryAfter(), reason: why}
+}
+
+// tooMany is a 429: this client has, or does, as much as it may.
+func (a *API) tooMany(why reason, text string) *failure {
+	return &failure{status: fasthttp.StatusTooManyRequests, text: text, retryAfter: a.retryAfter(), reason: why}
+}
+
+// Busy appends the whole answer to a request that came when there was no room for it: 503 or 429,
+// or for an EventSource that asks for a stream the order to come back; after it the connection is
+// closed. h is nil where no head has come. Any goroutine; it does not wait.
+func (a *API) Busy(dst []byte, h *fasthttp.RequestHeader, _ netip.AddrPort, why accept.Full) []byte {
+	r := request{header: h}
+	full := &fulls[why]
+	f := a.unavailable(full.reason, full.text)
+	if full.client {
+		f = a.tooMany(full.reason, full.text)
+	}
+	if h != nil {
+		if bad := a.judge(&r); bad != nil {
+			f = bad
+		} else if r.at == atEvents && !isOptions(h) {
+			f = a.busyStream(&r, f)
+		}
+	}
+	return a.appendAnswer(dst, &r, func(resp *fasthttp.Response) { a.fail(resp, &r, f) })
+}
+
+// busyStream judges a request for a stream for which there is no room: what is wrong with it is
+// said even so. Of a body that was not read nothing can be said.
+func (a *API) busyStream(r *request, f *failure) *failure {
+	if !routes[atEvents].hasBody(r.header) {
+		if _, bad := a.subscribe(r, nil); bad != nil && bad.reason == notRefused {
+			return bad
+		}
+		return f
+	}
+	if bad := a.askedSoFar(r); bad != nil {
+		return bad
+	}
+	return f
+}
+
+// Admit judges a request whose body is still to come by its head: whoever may not ask, or asks in
+// vain, is told before a byte of the body is waited for or any memory is set aside for it. What
+// Serve judges it judges by the same code. most is how many bytes the body may have. Any
+// goroutine; it does not wait.
+func (a *API) Admit(dst []byte, h *fasthttp.RequestHeader, length int64, _ netip.AddrPort) (answer []byte, most int64) {
+	r := request{header: h}
+	f := a.judge(&r)
+	if f == nil {
+		most, f = a.admitBody(&r)
+	}
+	if f == nil && length > most {
+		f = failf(fasthttp.StatusRequestEntityTooLarge, "the body has %d bytes; at most %d here", length, most)
+	}
+	if f == nil {
+		return nil, most
+	}
+	return a.appendAnswer(dst, &r, func(resp *fasthttp.Response) { a.fail(resp, &r, f) }), 0
+}
+
+// uselessBody is how many bytes a body may have that says nothing.
+const uselessBody = 64 << 10
+
+// admitBody judges what a request asks for without its body, and says how large that may be.
+func (a *API) admitBody(r *request) (most int64, f *failure) {
+	switch {
+	case r.at == atPublish && !isOptions(r.header):
+		if a.draining.Load() {
+			return 0, a.unavailable(isDraining, "the server drains and takes no more events; publish again when it is back")
+		}
+		p := publishes.Get().(*publish)
+		defer a.release(p)
+		if f = a.admit(p, r); f == nil {
+			f = a.readTarget(p, r)
+		}
+		return int64(a.o.MaxBatchSize), f
+	case r.at == atEvents && routes[atEvents].hasBody(r.header):
+		if f = a.askedSoFar(r); f == nil && a.draining.Load() {
+			f = a.unavailable(isDraining, "the server drains; come back in a few seconds")
+		}
+		return int64(a.mostAsk()), f
+	}
+	return uselessBody, nil
+}
+
+// askedSoFar judges a request for a stream whose body has not been read.
+func (a *API) askedSoFar(r *request) *failure {
+	q := asking{a: a, sub: new(fanout.Subscription)}
+	return q.read(r, nil)
+}
