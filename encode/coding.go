@@ -41,6 +41,15 @@ func ParseCoding(name string) (Coding, error) {
 	return 0, fmt.Errorf("coding %q: unknown; identity or gzip", name)
 }
 
+// UnmarshalText is ParseCoding, for settings that are read by type.
+func (c *Coding) UnmarshalText(name []byte) (err error) {
+	*c, err = ParseCoding(string(name))
+	return err
+}
+
+// MarshalText writes what UnmarshalText reads.
+func (c Coding) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+
 // ChooseCoding chooses among the codings offered, best first, and Identity, which
 // is always there, by an Accept-Encoding header (RFC 9110 12.5.3): its value, the
 // values of all its lines joined with commas, "" where there is none.

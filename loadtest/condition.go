@@ -70,10 +70,11 @@ var figures = func() []figure {
 	count("unsent", func(r *Report) uint64 { return r.Publish.Unsent })
 	count("errors", func(r *Report) uint64 { return r.errors() })
 	count("streams", func(r *Report) uint64 { return r.Most })
-	count("deliveries", func(r *Report) uint64 { return r.Streams.Events })
+	count("deliveries", func(r *Report) uint64 { return r.Deliveries })
 	all = append(all,
 		figure{"deliveries-per-second", "", func(r *Report) float64 { return r.DeliveryRate }},
 		figure{"published-per-second", "", func(r *Report) float64 { return r.PublishRate }},
+		figure{"ratio", "", func(r *Report) float64 { return known(r.Ratio) }},
 		figure{"memory", "bytes", func(r *Report) float64 { return known(float64(r.Server.MemoryMost)) }},
 		figure{"cpu-per-delivery", "us", func(r *Report) float64 { return known(r.Server.PerDelivery) }},
 	)

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"penstock/encode"
 )
 
 // A Rate is events a second, of all publishers together. AsAcknowledged publishes the next event
@@ -68,6 +70,8 @@ type Config struct {
 	SlowRate   int           `yaml:"slow-rate" json:"slow-rate"`     // bytes a second that such a one reads; 0: none until the end nears
 	TopicName  string        `yaml:"topic-name" json:"topic-name"`   // what names of topics begin with; "": load. and the run's number
 	SubscribeH []string      `yaml:"header" json:"header,omitempty"` // of requests for streams, "Name: value"
+	Coding     encode.Coding `yaml:"coding" json:"coding"`           // that requests for streams ask for
+	CheckShare float64       `yaml:"check-share" json:"check-share"` // of subscribers whose streams are read event by event, 0 to 1; of the others bytes are counted. 0: all
 
 	Publishers  int      `yaml:"publishers" json:"publishers"` // connections
 	Batch       int      `yaml:"publish-batch" json:"publish-batch"`
@@ -140,6 +144,10 @@ func (c *Config) Check() error {
 	share("churn-rate", c.ChurnRate, 1e6)
 	share("slow-share", c.SlowShare, 1)
 	share("storm-share", c.StormShare, 1)
+	share("check-share", c.CheckShare, 1)
+	if c.CheckShare != 0 && c.CheckShare < 1 && c.returns() {
+		errs = append(errs, fmt.Errorf("--check-share %v with subscribers that come back (--churn-rate, --storm, --slow-share): one that is not checked has no id to come back with", c.CheckShare))
+	}
 	share("zipf", c.Zipf, 10)
 	if c.Rate < 0 && c.Rate != AsAcknowledged || math.IsNaN(float64(c.Rate)) || c.Rate > 1e8 {
 		errs = append(errs, fmt.Errorf("--rate %v: 0 to 100000000, or max are allowed", float64(c.Rate)))
@@ -169,6 +177,9 @@ func (c *Config) Check() error {
 		if err := checkHeader("--header", h); err != nil {
 			errs = append(errs, err)
 		}
+		if name, _, _ := strings.Cut(h, ":"); strings.EqualFold(name, "Accept-Encoding") {
+			errs = append(errs, fmt.Errorf("--header %q: --coding says what streams ask for", h))
+		}
 	}
 	for _, h := range c.PublishH {
 		if err := checkHeader("--publish-header", h); err != nil {
@@ -188,6 +199,9 @@ func (c *Config) Check() error {
 	}
 	return errors.Join(errs...)
 }
+
+// returns says whether streams that ended are begun again.
+func (c *Config) returns() bool { return c.ChurnRate > 0 || c.Storm || c.SlowShare > 0 }
 
 const (
 	ms  = time.Millisecond

@@ -23,10 +23,11 @@ type faultyServer struct {
 	greet func(lastID string) string
 	// resume answers what a stream that comes back gets of what it missed; nil: all.
 	resume func(missed []string) []string
+	// coding compresses a stream for whoever asks for that; nil: none is.
+	coding func(http.ResponseWriter) io.WriteCloser
 
 	mu     sync.Mutex
 	topics map[string]*faultyTopic
-	ends   map[*listener]struct{}
 }
 
 type faultyTopic struct {
@@ -41,7 +42,7 @@ type listener struct {
 }
 
 func newFaultyServer(t testing.TB) *faultyServer {
-	s := &faultyServer{topics: map[string]*faultyTopic{}, ends: map[*listener]struct{}{}}
+	s := &faultyServer{topics: map[string]*faultyTopic{}}
 	s.Server = httptest.NewServer(s)
 	t.Cleanup(func() {
 		s.CloseClientConnections()
@@ -89,13 +90,25 @@ func (s *faultyServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		t.listeners = append(t.listeners, l)
 	}
 	s.mu.Unlock()
-	io.WriteString(w, first)
-	w.(http.Flusher).Flush()
+	var out io.Writer = w
+	if s.coding != nil && r.Header.Get("Accept-Encoding") == "gzip" {
+		w.Header().Set("Content-Encoding", "gzip")
+		z := s.coding(w)
+		defer z.Close()
+		out = z
+	}
+	say := func(b string) {
+		io.WriteString(out, b)
+		if z, ok := out.(interface{ Flush() error }); ok {
+			z.Flush()
+		}
+		w.(http.Flusher).Flush()
+	}
+	say(first)
 	for {
 		select {
 		case b := <-l.blocks:
-			io.WriteString(w, b)
-			w.(http.Flusher).Flush()
+			say(b)
 		case <-l.end:
 			return
 		case <-r.Context().Done():

@@ -6,6 +6,8 @@ import (
 	"bytes"
 	"fmt"
 	"strconv"
+
+	"penstock/encode"
 )
 
 // maxHead bounds the head of an answer, in bytes.
@@ -82,17 +84,21 @@ func parseHead(b []byte) (h answerHead, size int, err error) {
 	return h, size, nil
 }
 
-// stream says why an answer is no event stream, nil when it is one.
-func (h *answerHead) stream() error {
+// stream answers the coding of an event stream for which one was asked; the error says why the
+// answer is none.
+func (h *answerHead) stream(asked encode.Coding) (encode.Coding, error) {
 	if h.status != 200 {
-		return fmt.Errorf("status %d", h.status)
+		return 0, fmt.Errorf("status %d", h.status)
 	}
 	kind, _, _ := bytes.Cut(h.kind, []byte(";"))
 	if !bytes.EqualFold(bytes.TrimSpace(kind), []byte("text/event-stream")) {
-		return fmt.Errorf("content type %q, not text/event-stream", h.kind[:min(len(h.kind), 64)])
+		return 0, fmt.Errorf("content type %q, not text/event-stream", h.kind[:min(len(h.kind), 64)])
 	}
-	if len(h.coding) > 0 && !bytes.EqualFold(h.coding, []byte("identity")) {
-		return fmt.Errorf("content coding %q, which was not asked for", h.coding[:min(len(h.coding), 32)])
+	if len(h.coding) == 0 || bytes.EqualFold(h.coding, []byte("identity")) {
+		return encode.Identity, nil
 	}
-	return nil
+	if asked == encode.Gzip && (bytes.EqualFold(h.coding, []byte("gzip")) || bytes.EqualFold(h.coding, []byte("x-gzip"))) { // RFC 9110 8.4.1.3
+		return encode.Gzip, nil
+	}
+	return 0, fmt.Errorf("content coding %q, which was not asked for", h.coding[:min(len(h.coding), 32)])
 }

@@ -148,11 +148,14 @@ func (r *Report) counts() [][2]string {
 		{"streams at once", grouped(r.Most)}, {"streams that began", grouped(t.Began)}, {"failed", grouped(t.Failed)}, {"ended by the server", grouped(t.Ended)},
 		{"left, to come back", grouped(t.Left)}, {"came back with their last id", grouped(t.Resumed)}, {"came back without one", grouped(t.Blank)},
 		{"published", grouped(p.Published)}, {"refused", grouped(p.Refused)}, {"of unknown fate", grouped(p.Unknown)}, {"due and not sent", grouped(p.Unsent)},
-		{"delivered", grouped(t.Events)}, {"lost", grouped(t.Lost)}, {"lost, and announced by a gap event", grouped(t.Announced)},
+		{"delivered", grouped(r.Deliveries)}, {"lost", grouped(t.Lost)}, {"lost, and announced by a gap event", grouped(t.Announced)},
 		{"doubled", grouped(t.Doubled)}, {"out of order", grouped(t.Reordered)}, {"torn", grouped(t.Torn)},
 		{"gap events", grouped(t.Gaps)}, {"topics in them that missed nothing", grouped(t.EmptyGaps)}, {"gap events that cannot be", grouped(t.BadGaps)},
 		{"ids that went back", grouped(t.IDsBack)}, {"events of topics not asked for", grouped(t.Stray)}, {"events of others", grouped(t.Foreign)},
 		{"bytes received", inBytes(float64(t.BytesIn))}, {"events a read", fmt.Sprintf("%.1f", r.PerRead)},
+	}
+	if t.BytesPlain != t.BytesCoded {
+		rows = append(rows, [2]string{"plain bytes of a byte received, framing aside", fmt.Sprintf("%.2f", r.Ratio)})
 	}
 	if s.Processes > 0 {
 		rows = append(rows, [][2]string{

@@ -74,7 +74,7 @@ func newPlan(ctx context.Context, cfg Config, run uint32) (*plan, error) {
 	}
 	p.lanes = max(cfg.Topics, cfg.Publishers)
 	p.perTop = (p.lanes + cfg.Topics - 1) / cfg.Topics
-	p.returns = cfg.ChurnRate > 0 || cfg.Storm || cfg.SlowShare > 0
+	p.returns = cfg.returns()
 	if cfg.Source != "" {
 		prefix := netip.MustParsePrefix(cfg.Source).Masked()
 		if prefix.Addr().Is4() != p.base.addr.Addr().Is4() {
@@ -135,6 +135,13 @@ func (p *plan) watched(list []uint32, number int) {
 func (p *plan) slow(number int) bool {
 	s := p.cfg.SlowShare
 	return s > 0 && math.Floor(float64(number+1)*s) > math.Floor(float64(number)*s)
+}
+
+// checks says whether a subscriber's stream is read event by event: the share is spread evenly,
+// and the first one's is.
+func (p *plan) checks(number int) bool {
+	s := p.cfg.CheckShare
+	return s == 0 || math.Ceil(float64(number+1)*s) > math.Ceil(float64(number)*s)
 }
 
 // leaves says whether a subscriber leaves in a storm: the share is spread evenly.

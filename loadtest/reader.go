@@ -31,8 +31,9 @@ type reader struct {
 	waiting int      // slots that have not been connected for the first time
 	pending int      // between connect and the answer's head
 
-	heads   map[int32][]byte // of answers that came in pieces
-	ids     map[int32]string // last ids that are no numbers
+	heads   map[int32][]byte   // of answers that came in pieces
+	ids     map[int32]string   // last ids that are no numbers
+	spare   []*encode.Inflater // of streams that ended
 	wake    wakeHeap
 	more    []int32 // slots that were left with bytes to read
 	slow    []int32
@@ -92,7 +93,7 @@ func newReader(p *plan, b *board, index, first, count int, tell func(*status)) (
 		rng: rand.New(rand.NewPCG(p.cfg.Seed, uint64(index))),
 	}
 	r.each = r.block
-	r.askTail = p.base.subscribeHead("", p.cfg.SubscribeH)[len("GET "):]
+	r.askTail = p.base.subscribeHead("", p.cfg.Coding, p.cfg.SubscribeH)[len("GET "):]
 	if p.cfg.Watch > 1 {
 		r.topics = make([]uint32, count*p.cfg.Watch)
 	}
@@ -104,6 +105,7 @@ func newReader(p *plan, b *board, index, first, count int, tell func(*status)) (
 		if p.cfg.Watch > 1 {
 			p.watched(r.topicsOf(int32(i)), first+i)
 		}
+		r.subs[i].blind = !p.checks(first + i)
 		if p.slow(first + i) {
 			r.subs[i].slow = true
 			r.slow = append(r.slow, int32(i))
@@ -325,7 +327,7 @@ func (r *reader) complete() bool {
 // eachLane calls f for the lanes of all live streams until it answers false.
 func (r *reader) eachLane(f func(l uint32, st *lane) bool) bool {
 	for slot := range r.subs {
-		if r.subs[slot].state != live {
+		if r.subs[slot].state != live || r.subs[slot].blind {
 			continue
 		}
 		if !r.lanesOf(int32(slot), f) {
@@ -358,6 +360,10 @@ func (r *reader) finish() {
 		if s.state == waiting || s.state == failed && !s.again {
 			continue // it never had a stream: an error, and not a loss
 		}
+		if s.blind {
+			r.close(s)
+			continue
+		}
 		r.lanesOf(int32(slot), func(l uint32, st *lane) bool {
 			last := r.board.acked(l)
 			if j := st.end(last); j.missing > 0 || j.emptyGap {
@@ -365,14 +371,19 @@ func (r *reader) finish() {
 			}
 			return true
 		})
-		if s.fd >= 0 {
-			closeSocket(s.fd, true)
-			s.fd = -1
-		}
+		r.close(s)
 	}
 	r.drained = true
 	r.report()
 	r.cpu.close()
+}
+
+// close closes the socket of a subscriber, if it has one, at the end.
+func (r *reader) close(s *subscriber) {
+	if s.fd >= 0 {
+		closeSocket(s.fd, true)
+		s.fd = -1
+	}
 }
 
 // settled says that every subscriber has had its first try.

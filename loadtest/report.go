@@ -50,9 +50,11 @@ type Report struct {
 	Most         uint64       `json:"most"` // streams at once
 	Publish      PublishTally `json:"publish"`
 	Errors       Reasons      `json:"errors"`
+	Deliveries   uint64       `json:"deliveries"`   // to all streams; in proportion to bytes where some are not checked
 	DeliveryRate float64      `json:"deliveryRate"` // a second, of the part with publishing
 	PublishRate  float64      `json:"publishRate"`
 	PerRead      float64      `json:"eventsPerRead"`
+	Ratio        float64      `json:"ratio"` // plain bytes of a byte that came, framing aside
 
 	Latency   Percentiles `json:"latency"` // from when an event was due to its receipt; not of subscribers that are slow by intention or catch up after they were away
 	Connect   Percentiles `json:"connect"`

@@ -315,11 +315,19 @@ func (r *run) report(pub *publisher, connecting float64, measured Sample, publis
 		rep.Client.PublishBusy = pub.cpu.run.Seconds() / rep.Measured
 		rep.Client.PublishWait = pub.cpu.wait.Seconds() / rep.Measured
 	}
+	rep.Deliveries = rep.Streams.Deliveries(rep.Streams.Events)
 	if published > 0 {
-		rep.DeliveryRate = float64(rep.Streams.Events) / published
+		rep.DeliveryRate = float64(rep.Deliveries) / published
 	}
 	if rep.Streams.Reads > 0 {
-		rep.PerRead = float64(rep.Streams.Events) / float64(rep.Streams.Reads)
+		rep.PerRead = float64(rep.Deliveries) / float64(rep.Streams.Reads)
+	}
+	rep.Ratio = rep.Streams.Ratio()
+	if s := cfg.CheckShare; s != 0 && s < 1 {
+		rep.Notes = append(rep.Notes, fmt.Sprintf("%v of the streams are read event by event; of the others bytes are counted, and deliveries in proportion to them", s))
+	}
+	if n := rep.Streams.Uncoded; n > 0 {
+		rep.Notes = append(rep.Notes, fmt.Sprintf("%s streams were asked for in %v and came without", grouped(n), cfg.Coding))
 	}
 	r.serverFigures(rep, measured)
 	rep.Client.Processes, rep.Client.Readers = 1+len(r.children), r.plan.readers
@@ -359,7 +367,7 @@ func (r *run) serverFigures(rep *Report, measured Sample) {
 		s.PerStream = (float64(s.MemoryStreams) - float64(s.MemoryBefore)) / float64(n)
 		s.PerSetup = s.CPUConnect * 1e6 / float64(n)
 	}
-	if n := rep.Streams.Events; n > 0 {
+	if n := rep.Deliveries; n > 0 {
 		s.PerDelivery = s.CPUMeasured * 1e6 / float64(n)
 	}
 	if n := rep.Publish.Published; n > 0 {

@@ -36,9 +36,10 @@ const (
 type subscriber struct {
 	dechunk encode.Dechunker
 	decode  encode.Decoder
-	lastID  uint64 // where ids are numbers, as Penstock's are
-	since   int64  // when this state, and on the way to a stream the way, began
-	asked   int64  // when the request had left
+	inflate *encode.Inflater // of a compressed stream that is checked
+	lastID  uint64           // where ids are numbers, as Penstock's are
+	since   int64            // when this state, and on the way to a stream the way, began
+	asked   int64            // when the request had left
 	fd      int32
 	age     int32 // counts sockets: events of an earlier one are not for this
 	retry   uint32
@@ -49,6 +50,7 @@ type subscriber struct {
 	again   bool // had a stream before
 	behind  bool // on the way back to what had been published when it came back
 	slow    bool
+	blind   bool // it is not checked: what comes is counted in bytes alone
 	ready   bool // slow: there is something to read
 }
 
@@ -140,7 +142,7 @@ func (r *reader) take(slot int32, p []byte) bool {
 			p = nil
 		}
 		if len(piece) > 0 {
-			if err := s.decode.Decode(piece, r.each); err != nil {
+			if err := r.body(s, piece); err != nil {
 				r.broken(slot, err)
 				return false
 			}
@@ -154,6 +156,42 @@ func (r *reader) take(slot int32, p []byte) bool {
 		return false
 	}
 	return true
+}
+
+// body reads bytes of a stream that have lost their framing.
+func (r *reader) body(s *subscriber, p []byte) error {
+	if s.blind {
+		r.tally.BytesUnread += uint64(len(p))
+		return nil
+	}
+	r.tally.BytesCoded += uint64(len(p))
+	if s.inflate == nil {
+		r.tally.BytesPlain += uint64(len(p))
+		return s.decode.Decode(p, r.each)
+	}
+	for {
+		plain, rest, err := s.inflate.Next(p)
+		if err != nil || len(plain) == 0 {
+			return err
+		}
+		r.tally.BytesPlain += uint64(len(plain))
+		if err := s.decode.Decode(plain, r.each); err != nil {
+			return err
+		}
+		p = rest
+	}
+}
+
+// inflater answers one that is ready for a stream.
+func (r *reader) inflater() *encode.Inflater {
+	n := len(r.spare)
+	if n == 0 {
+		return new(encode.Inflater)
+	}
+	z := r.spare[n-1]
+	r.spare = r.spare[:n-1]
+	z.Reset()
+	return z
 }
 
 // takeHead takes the answer's head off p. It answers false where there is no body yet, or never.
@@ -171,12 +209,19 @@ func (r *reader) takeHead(slot int32, p []byte) (body []byte, ok bool) {
 		r.heads[slot] = append([]byte(nil), p...)
 		return nil, false
 	}
+	coding := encode.Identity
 	if err == nil {
-		err = h.stream()
+		coding, err = h.stream(r.plan.cfg.Coding)
 	}
 	if err != nil {
 		r.fail(slot, err)
 		return nil, false
+	}
+	if coding != r.plan.cfg.Coding {
+		r.tally.Uncoded++
+	}
+	if coding == encode.Gzip && !s.blind {
+		s.inflate = r.inflater()
 	}
 	s.chunked = h.chunked
 	s.state = live
@@ -346,6 +391,10 @@ func (r *reader) drop(slot int32, abort bool) {
 	r.tally.Live--
 	s.decode.Reset()
 	s.dechunk = encode.Dechunker{}
+	if s.inflate != nil {
+		r.spare = append(r.spare, s.inflate)
+		s.inflate = nil
+	}
 	s.ready, s.behind = false, false
 	s.state = ended
 }
@@ -373,6 +422,8 @@ func (r *reader) hungUp(slot int32, errno syscall.Errno) {
 		r.reasons.add("stream cut: "+errno.Error(), 1)
 	case s.chunked && !s.dechunk.Done():
 		r.reasons.add("stream cut: the connection ended without the last chunk", 1)
+	case s.inflate != nil && !s.inflate.Done():
+		r.reasons.add("stream cut: it ended without the trailer of its gzip stream", 1)
 	case s.decode.Open():
 		r.reasons.add("stream ended by the server within a frame", 1)
 	default:

@@ -23,8 +23,15 @@ type Tally struct {
 	Blank     uint64 `json:"blank"`     // streams begun again without one, for none was ever sent
 	BytesIn   uint64 `json:"bytesIn"`   // on the wire, heads and framing included
 	Reads     uint64 `json:"reads"`     // that brought bytes
+	Uncoded   uint64 `json:"uncoded"`   // streams that began without the coding that was asked for
 	Heartbeat uint64 `json:"heartbeat"` // blocks without data
 
+	// Of bodies, without heads and framing.
+	BytesPlain  uint64 `json:"bytesPlain"`  // of streams that are checked: of events
+	BytesCoded  uint64 `json:"bytesCoded"`  // the same as they came, compressed or not
+	BytesUnread uint64 `json:"bytesUnread"` // of the other streams, as they came
+
+	// Of streams that are checked, from here on.
 	Events    uint64 `json:"events"`    // of this run, each once
 	Foreign   uint64 `json:"foreign"`   // events of others
 	Lost      uint64 `json:"lost"`      // missing, and nobody said so
@@ -51,6 +58,23 @@ func (t *Tally) add(o *Tally) {
 			f.SetInt(f.Int() + from.Field(i).Int())
 		}
 	}
+}
+
+// Deliveries is how many deliveries all streams had where those that are checked had n: in
+// proportion to their bytes. Where all are checked it is n.
+func (t *Tally) Deliveries(n uint64) uint64 {
+	if t.BytesUnread == 0 || t.BytesCoded == 0 {
+		return n
+	}
+	return uint64(float64(n) * (1 + float64(t.BytesUnread)/float64(t.BytesCoded)))
+}
+
+// Ratio is how many plain bytes came as one byte, framing aside; 0 where nothing came.
+func (t *Tally) Ratio() float64 {
+	if t.BytesCoded == 0 {
+		return 0
+	}
+	return float64(t.BytesPlain) / float64(t.BytesCoded)
 }
 
 // missing is all that did not come.

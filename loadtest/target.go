@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"penstock/encode"
 )
 
 // A target is a URL of the server, taken apart.
@@ -128,13 +130,16 @@ func (t *target) withTopics(topics []string) string {
 }
 
 // subscribeHead answers a GET for a stream, all but a Last-Event-ID and the empty line at its end.
-func (t *target) subscribeHead(path string, headers []string) []byte {
+func (t *target) subscribeHead(path string, coding encode.Coding, headers []string) []byte {
 	b := make([]byte, 0, 128+len(path))
 	b = append(b, "GET "...)
 	b = append(b, path...)
 	b = append(b, " HTTP/1.1\r\nHost: "...)
 	b = append(b, t.host...)
 	b = append(b, "\r\nAccept: text/event-stream\r\nUser-Agent: penstock-loadtest\r\n"...)
+	if coding != encode.Identity { // which is asked for by saying nothing
+		b = append(append(append(b, "Accept-Encoding: "...), coding.String()...), '\r', '\n')
+	}
 	for _, h := range headers {
 		b = append(append(b, h...), '\r', '\n')
 	}

@@ -32,7 +32,7 @@ func (r *Report) sentence() string {
 			fmt.Fprintf(&b, ", %s refused", grouped(r.Publish.Refused))
 		}
 	case r.Publish.Published > 0 || t.Events > 0:
-		fmt.Fprintf(&b, ", %s deliveries, %s lost, %s out of order", large(float64(t.Events)), grouped(t.missing()), grouped(t.Reordered))
+		fmt.Fprintf(&b, ", %s deliveries, %s lost, %s out of order", large(float64(r.Deliveries)), grouped(t.missing()), grouped(t.Reordered))
 		if t.Announced > 0 {
 			fmt.Fprintf(&b, " (%s of the lost were announced by gap events)", grouped(t.Announced))
 		}
@@ -74,7 +74,7 @@ func (r *Report) WriteText(w io.Writer) error {
 				microseconds(float64(p.P99)), microseconds(float64(p.P999)), microseconds(float64(p.Max)))
 		}
 	}
-	t, p := &r.Streams, &r.Publish
+	t, p, c := &r.Streams, &r.Publish, &r.Config
 	if t.Opened > 0 {
 		line("streams", "%s at once; %s began, %s failed, %s ended by the server, in %.1f s", grouped(r.Most), grouped(t.Began), grouped(t.Failed), grouped(t.Ended), r.Connecting)
 		times("  connect", r.Connect)
@@ -90,7 +90,10 @@ func (r *Report) WriteText(w io.Writer) error {
 		times("  late", r.Late)
 	}
 	if t.Events > 0 || t.missing() > 0 {
-		line("delivered", "%s, %s a second, %.1f a read, %s on the wire", grouped(t.Events), large(r.DeliveryRate), r.PerRead, inBytes(float64(t.BytesIn)))
+		line("delivered", "%s, %s a second, %.1f a read, %s on the wire", grouped(r.Deliveries), large(r.DeliveryRate), r.PerRead, inBytes(float64(t.BytesIn)))
+		if t.BytesPlain != t.BytesCoded {
+			line("  coding", "%v: %.2f plain bytes in each that came, framing aside; %.0f B a delivery on the wire", c.Coding, r.Ratio, float64(t.BytesIn)/float64(max(1, r.Deliveries)))
+		}
 		times("  latency", r.Latency)
 		line("  wrong", "%s lost, %s lost and announced, %s doubled, %s out of order, %s torn", grouped(t.Lost), grouped(t.Announced), grouped(t.Doubled), grouped(t.Reordered), grouped(t.Torn))
 	}

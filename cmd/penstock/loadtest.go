@@ -15,6 +15,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 
+	"penstock/encode"
 	"penstock/loadtest"
 	"penstock/server"
 )
@@ -58,6 +59,8 @@ type loadtestCmd struct {
 	Timeout     *time.Duration `group:"connections" help:"How long a stream's first byte or a publish's answer may take (10s)."`
 	Grace       *time.Duration `group:"connections" help:"How long the last events may take (5s)."`
 	Header      []string       `group:"connections" sep:"none" placeholder:"NAME: VALUE" help:"A header of requests for streams; repeatable."`
+	Coding      *encode.Coding `group:"connections" placeholder:"identity|gzip" help:"What streams ask for; gzip is read as it comes, its trailer checked."`
+	CheckShare  *float64       `group:"connections" help:"Share of the streams that are read event by event, 0 to 1 (0: all); of the others bytes are counted."`
 	TopicName   *string        `group:"connections" help:"What names of topics begin with; a number follows."`
 	Seed        *uint64        `group:"connections" help:"What chance begins with: the same seed, the same events."`
 
@@ -176,6 +179,8 @@ func (c *loadtestCmd) config() (loadtest.Config, error) {
 	set(&cfg.Timeout, c.Timeout)
 	set(&cfg.Grace, c.Grace)
 	set(&cfg.TopicName, c.TopicName)
+	set(&cfg.Coding, c.Coding)
+	set(&cfg.CheckShare, c.CheckShare)
 	set(&cfg.Seed, c.Seed)
 	set(&cfg.PID, c.PID)
 	cfg.PublishH = append(cfg.PublishH, c.PublishHeader...)
