@@ -103,6 +103,7 @@ func TestDocumentsNameFlagsThatExist(t *testing.T) {
 		// Of other programs.
 		"--ulimit",     // docker run
 		"--now",        // systemctl enable
+		"--system",     // sysctl
 		"--compressed", // curl
 	}
 	flags := regexp.MustCompile(`--[a-z][a-z-]+[a-z]`)

@@ -57,7 +57,7 @@ var doors = map[string][]string{
 	"github.com/goccy/go-yaml":           {"cmd/penstock"},
 	"github.com/coreos/go-systemd":       {"cmd/penstock"},
 	"github.com/HdrHistogram":            {"loadtest"},
-	"github.com/prometheus/procfs":       {"loadtest"},
+	"github.com/prometheus/procfs":       {"loadtest", "server/tuning"},
 }
 
 // testLibraries may be used by any test, and by no code that is shipped.

@@ -24,6 +24,7 @@ type app struct {
 	Subscribe subscribeCmd `cmd:"" help:"Write a server's events, or any event stream, to standard output; come back and resume by itself."`
 	Loadtest  loadtestCmd  `cmd:"" help:"Hold thousands of streams of any SSE server, publish, and report what arrived, when, and what did not."`
 	Part      partCmd      `cmd:"" name:"loadtest-part" hidden:""`
+	Tune      tuneCmd      `cmd:"" help:"Say what of this machine is too small for so many streams, why, and how to set it."`
 	Version   versionCmd   `cmd:"" help:"Print the version, the commit and the Go release it was built with."`
 	Health    healthCmd    `cmd:"" help:"Ask a running server whether it is well: exit code 0 or 1. Made for the health check of an image without a shell."`
 }
