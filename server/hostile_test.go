@@ -390,12 +390,18 @@ func TestBytesOfAStream(t *testing.T) {
 			}
 
 			srv.Drain()
-			end := w.all()
-			for strings.HasSuffix(end, "3\r\n:\n\n\r\n0\r\n\r\n") {
-				end = end[:len(end)-13] + "0\r\n\r\n"
+			for b := w.block(http10); ; b = w.block(http10) {
+				if b == ":\n\n" {
+					continue
+				}
+				var wait int
+				if _, err := fmt.Sscanf(b, "retry: %d\n", &wait); err != nil || wait < 2000 || wait > 5000 || b != fmt.Sprintf("retry: %d\n\n", wait) {
+					t.Fatalf("the last block is %q; want retry: of 2000 to 5000 alone", b)
+				}
+				break
 			}
-			switch {
-			case http10 && strings.Trim(end, ":\n") != "":
+			switch end := w.all(); {
+			case http10 && end != "":
 				t.Errorf("the stream ended with %q", end)
 			case !http10 && end != "0\r\n\r\n":
 				t.Errorf("the stream ended with %q, want the last chunk", end)

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -219,6 +220,8 @@ func TestProxiesDoNotOpenTheServer(t *testing.T) {
 	})
 }
 
+var comeBack = regexp.MustCompile(`^retry: \d{4}\n\n$`)
+
 // A drain ends the streams behind a proxy at a frame's border and with the last chunk.
 func TestDrainPassesProxies(t *testing.T) {
 	inFront(t, func(t *testing.T, srv *servertest.Server, dial func() *wire) {
@@ -228,6 +231,9 @@ func TestDrainPassesProxies(t *testing.T) {
 		srv.Drain()
 		if got, want := w.proxied(), fmt.Sprintf("data: the last\nid: %d\n\n", id); got != want {
 			t.Errorf("got %q, want %q", got, want)
+		}
+		if got := w.proxied(); !comeBack.MatchString(got) {
+			t.Errorf("the last block is %q, want retry: alone", got)
 		}
 		if got := w.until("0\r\n\r\n"); got != "0\r\n\r\n" {
 			t.Errorf("the stream ended with %q, want the last chunk", got)

@@ -43,6 +43,8 @@ const (
 	exitOK    = 0
 	exitError = 1 // it was asked for the right thing and could not do it; stderr says why
 	exitUsage = 2 // wrong usage or configuration; stderr names the flag and what it allows
+
+	exitSignal = 128 // and the signal's number: the second signal, which ends at once
 )
 
 // A usageError is an error of whoever typed the command: exit code 2.
@@ -57,9 +59,17 @@ func usagef(format string, args ...any) error {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	// From the first signal on the default disposition holds again: the second one ends at once.
-	context.AfterFunc(ctx, stop)
+	ctx, stop := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	go func() {
+		<-signals
+		stop()
+		// The default disposition would do for the second one, but not where the process is the
+		// first of a container: there the kernel throws such signals away.
+		second := <-signals
+		os.Exit(exitSignal + int(second.(syscall.Signal)))
+	}()
 	os.Exit(run(&runContext{Ctx: ctx, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}, os.Args[1:]))
 }
 

@@ -478,7 +478,7 @@ func (m *mail) empty() bool {
 // force ends what has not ended in time.
 func (a *Acceptor) force() {
 	a.forced = true
-	a.closeAt = a.now + int64(min(a.o.CloseTimeout, time.Second))
+	a.closeAt = a.now + int64(min(a.o.CloseTimeout/4, time.Second))
 	for at := a.places.lingering.oldest; at != nowhere; at = a.places.lingering.oldest {
 		a.leave(a.places.all[at].fd, at)
 	}

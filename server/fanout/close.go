@@ -52,16 +52,21 @@ func (sh *shard) part(m *subscriber) {
 	m.audience = nil
 }
 
-// How long a client has to hang up after the last byte of its stream.
-const lingerTime = 2 * time.Second
+const (
+	// How long a client has to hang up after the last byte of its stream.
+	lingerTime = 2 * time.Second
+	// How long, when a drain is otherwise over: a service manager counts its own
+	// ten seconds meanwhile.
+	lastLinger = 500 * time.Millisecond
+)
 
-// end ends m's stream in good order: the last chunk, the end of sending, then
-// the wait for the client's own end. So no reset eats what is still on its way.
-// m must stand at a frame's border.
+// end ends m's stream in good order: when to come back, the last chunk, the end
+// of sending, then the wait for the client's own end. So no reset eats what is
+// still on its way. m must stand at a frame's border.
 func (sh *shard) end(m *subscriber, why Disconnect) {
 	// A stream that was never opened has no chunks either.
 	if m.lag == nil || m.lag.opening == nil {
-		if last := sh.lastBytes(m); len(last) > 0 {
+		if last := sh.lastBytes(m, why); len(last) > 0 {
 			if n, _ := sh.sys.send(m.fd, last); n < len(last) {
 				sh.leave(m, why)
 				return
@@ -72,25 +77,51 @@ func (sh *shard) end(m *subscriber, why Disconnect) {
 	sh.part(m)
 	add(&sh.stats.disconnects[why], 1)
 	m.state = ending
-	sh.lingering = append(sh.lingering, lingerer{m, sh.clock.Add(lingerTime)})
+	until := sh.clock.Add(lingerTime)
+	if d := &sh.draining; !d.from.IsZero() {
+		over := d.from.Add(d.spread + lingerTime + lastLinger)
+		if least := sh.clock.Add(lastLinger); over.Before(least) {
+			over = least
+		}
+		if until.After(over) {
+			until = over
+		}
+	}
+	sh.lingering = append(sh.lingering, lingerer{m, until})
 }
 
-// lastBytes are what a stream ends with: the end of its gzip stream, and the last
-// chunk.
-func (sh *shard) lastBytes(m *subscriber) []byte {
+// lastBytes are what a stream ends with: the time after which its client should
+// come back, if it should, each its own; the end of its gzip stream; the last chunk.
+func (sh *shard) lastBytes(m *subscriber, why Disconnect) []byte {
 	a, last := m.audience, lastChunk
 	if a.is(http10) {
 		last = nil
 	}
+	sh.plain = sh.plain[:0]
+	if why != TopicsEnded {
+		sh.plain = encode.AppendStart(sh.plain, sh.retry(), 0, false)
+	}
 	p := a.packed
-	if p == nil {
+	if p == nil && len(sh.plain) == 0 {
 		return last
 	}
-	p.out(m)
+	if p != nil {
+		p.out(m)
+	}
 	buf, _ := sh.begin(a, nil)
 	sh.shared.audience = nil
-	sh.scratch = p.places[m.at].AppendEnd(buf)
-	return append(seal(sh.scratch, 0, a.is(http10)), last...)
+	if p == nil {
+		buf = append(buf, sh.plain...)
+	} else {
+		place := &p.places[m.at]
+		if len(sh.plain) > 0 {
+			buf = encode.AppendDeflate(buf, sh.plain, nil, encode.Stored)
+			place.Add(sh.plain)
+		}
+		buf = place.AppendEnd(buf)
+	}
+	sh.scratch = buf
+	return append(seal(buf, 0, a.is(http10)), last...)
 }
 
 // isOver tells whether all of a's topics have ended, as far as the shard has read.

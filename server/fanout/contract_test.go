@@ -73,6 +73,7 @@ type stream struct {
 	decoder encode.Decoder
 
 	begun     bool
+	parted    bool   // was told when to come back: the end follows
 	unknown   bool   // its own id could not be
 	bad       string // what the first gap must say that the client sent
 	start     uint64
@@ -167,6 +168,9 @@ func (c *stream) take(wire []byte, o *origin) {
 // block judges one block.
 func (c *stream) block(d *encode.Decoded, o *origin) {
 	kind, id := string(d.Type), uint64(0)
+	if c.parted {
+		c.fail("after it was told when to come back: %+v", *d)
+	}
 	if d.HasID {
 		var err error
 		if id, err = encode.ParseID(string(d.ID)); err != nil {
@@ -192,6 +196,8 @@ func (c *stream) block(d *encode.Decoded, o *origin) {
 		c.beat(kind == "heartbeat")
 		c.claims(id, o.m)
 		c.last = id
+	case !d.HasData && d.Retry == 2000 && (c.drain || c.sub.OnLag == OnLagClose):
+		c.parted = true
 	case d.HasData && d.HasID:
 		c.event(d, id, o)
 	case d.HasData:
@@ -536,6 +542,9 @@ func (c *stream) ended(m *moment) {
 		}
 		if c.owed > 0 || c.decoder.Open() || c.headed && !c.sub.HTTP10 && !c.chunks.Done() || c.gzip.begun && !c.gzip.ended {
 			c.fail("ended within a frame or without the last chunk")
+		}
+		if c.begun && !c.parted && !c.over() {
+			c.fail("was not told when to come back")
 		}
 		if !c.drain && !closed {
 			c.claims(m.read, m)

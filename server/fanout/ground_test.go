@@ -388,7 +388,10 @@ func (s *socket) read(c *reading) string {
 			return s.ended(append(said, "BROKEN GZIP: "+err.Error()))
 		}
 	}
-	if err := c.decoder.Decode(body, func(d *encode.Decoded) { said = append(said, c.say(d)) }); err != nil {
+	if err := c.decoder.Decode(body, func(d *encode.Decoded) {
+		said = append(said, c.say(d))
+		c.begun = true
+	}); err != nil {
 		return s.ended(append(said, "BROKEN STREAM: "+err.Error()))
 	}
 	if c.last && !c.toldLast {
@@ -400,10 +403,10 @@ func (s *socket) read(c *reading) string {
 
 // reading is a client's state.
 type reading struct {
-	seen                          int
-	header, plain, last, toldLast bool
-	chunks                        encode.Dechunker
-	decoder                       encode.Decoder
+	seen                                 int
+	header, begun, plain, last, toldLast bool
+	chunks                               encode.Dechunker
+	decoder                              encode.Decoder
 
 	gzip     bool
 	packed   []byte // all of the body
@@ -433,8 +436,10 @@ func (c *reading) say(d *encode.Decoded) string {
 		return "comment"
 	case !d.HasData && d.Retry >= 0 && d.HasID:
 		return fmt.Sprintf("start %s", d.ID)
-	case !d.HasData && d.Retry >= 0:
+	case !d.HasData && d.Retry >= 0 && !c.begun:
 		return "start"
+	case !d.HasData && d.Retry >= 0:
+		return "come back"
 	case !d.HasData && d.HasID:
 		return "id " + string(d.ID)
 	case string(d.Type) == "gap":

@@ -108,10 +108,7 @@ func (sh *shard) startID(m *subscriber, found []topic.Found) uint64 {
 // its first event resumes where it began. A client whose own id can't be gets no
 // id but the gap's.
 func (sh *shard) appendOpening(buf []byte, s *Subscription, start uint64) []byte {
-	retry := int(sh.retryMin.Milliseconds())
-	if span := int(sh.retryMax.Milliseconds()) - retry; span > 0 {
-		retry += rand.IntN(span + 1)
-	}
+	retry := sh.retry()
 	withID := s.BadID == ""
 	if s.Hello {
 		buf = encode.AppendHello(buf, retry, start, withID, s.Resume, sh.version)
@@ -124,6 +121,16 @@ func (sh *shard) appendOpening(buf []byte, s *Subscription, start uint64) []byte
 	// Nobody knows what lies between an id that can't be and where the stream goes on.
 	g := encode.Gap{Topics: s.names(), After: s.BadID, Before: max(start+1, sh.seq.BeforeID()), Reason: encode.GapUnknownID}
 	return encode.AppendGap(buf, &g, start)
+}
+
+// retry is how long a client is told to wait before it comes back, in
+// milliseconds: each its own time, so that they do not come together.
+func (sh *shard) retry() int {
+	retry := int(sh.retryMin.Milliseconds())
+	if span := int(sh.retryMax.Milliseconds()) - retry; span > 0 {
+		retry += rand.IntN(span + 1)
+	}
+	return retry
 }
 
 // opened counts how a stream began.
