@@ -9,14 +9,17 @@ package server
 
 import (
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"penstock/encode"
+	"penstock/server/accept"
 	"penstock/server/api"
 	"penstock/server/auth"
 )
@@ -27,10 +30,11 @@ import (
 // Tags: name is the flag and the YAML key; default, unit and help are for people; min and max (in
 // the unit) and oneof are what Check allows.
 type Config struct {
-	Listen      string `name:"listen" group:"Addresses" default:"127.0.0.1:8080" unit:"host:port" help:"Where streams and publishers are served. Port 0 takes any free one. An address that is not loopback needs a token for publishing (or --insecure-publish)."`
-	AdminListen string `name:"admin-listen" group:"Addresses" default:"auto" unit:"host:port, auto or none" help:"Where the page, topics, streams, stats and metrics are served. auto: on the main address while that is loopback, else on 127.0.0.1:8081 as well."`
-	Debug       string `name:"debug" group:"Addresses" default:"" unit:"host:port, loopback only" help:"Opens the debug door there: Go's profiles and the shards at work."`
-	Backlog     int    `name:"backlog" group:"Addresses" default:"4096" min:"1" max:"1048576" unit:"connections" help:"How many connections may wait to be accepted; the kernel takes net.core.somaxconn if that is less."`
+	Listen      []string `name:"listen" group:"Addresses" default:"127.0.0.1:8080" unit:"address, repeatable" help:"Where streams and publishers are served: host:port, port 0 for any free one, or unix:PATH. An address that is not loopback needs a token for publishing (or --insecure-publish), and a unix socket is no loopback address: it is a proxy's way in."`
+	SocketMode  string   `name:"socket-mode" group:"Addresses" default:"0660" unit:"octal mode" help:"Permissions of unix sockets: who may connect. The group is the server's own, or that of a directory with the setgid bit."`
+	AdminListen string   `name:"admin-listen" group:"Addresses" default:"auto" unit:"host:port, auto or none" help:"Where the page, topics, streams, stats and metrics are served. auto: on those main addresses that are loopback; where none is, on 127.0.0.1:8081."`
+	Debug       string   `name:"debug" group:"Addresses" default:"" unit:"host:port, loopback only" help:"Opens the debug door there: Go's profiles and the shards at work."`
+	Backlog     int      `name:"backlog" group:"Addresses" default:"4096" min:"1" max:"1048576" unit:"connections" help:"How many connections may wait to be accepted; the kernel takes net.core.somaxconn if that is less."`
 
 	InsecurePublish  bool     `name:"insecure-publish" group:"Access" default:"false" help:"Anybody who reaches the server may publish."`
 	PublishTokenFile string   `name:"publish-token-file" group:"Access" default:"" unit:"path" help:"A file with the tokens that publishers send as Authorization: Bearer TOKEN, one a line; # begins a comment. It is read again when it changes."`
@@ -226,7 +230,7 @@ func (c *Config) Check() error {
 			return err
 		}
 	}
-	if err := checkAddress("listen", c.Listen); err != nil {
+	if err := c.checkListen(); err != nil {
 		return err
 	}
 	if c.AdminListen != "auto" && c.AdminListen != "none" {
@@ -286,6 +290,36 @@ func (s *Setting) checkBounds(field reflect.Value) error {
 	return nil
 }
 
+// checkListen looks at the main addresses, and the mode of their unix sockets.
+func (c *Config) checkListen() error {
+	if n := len(c.Listen); n == 0 || n > accept.MostListeners {
+		return fmt.Errorf("--listen: %d addresses; allowed are 1 to %d", n, accept.MostListeners)
+	}
+	for _, address := range c.Listen {
+		if path, ok := accept.UnixPath(address); ok {
+			if err := accept.CheckUnixPath(path); err != nil {
+				return fmt.Errorf("--listen %s: %w", address, err)
+			}
+		} else if err := checkAddress("listen", address); err != nil {
+			return fmt.Errorf("%w, or unix:PATH", err)
+		}
+	}
+	if _, err := parseMode(c.SocketMode); err != nil {
+		return fmt.Errorf("--socket-mode %q: allowed are octal permissions, 0600 to 0777", c.SocketMode)
+	}
+	return nil
+}
+
+// parseMode reads permissions; without those of its owner a socket would be of no use to its own
+// server's proxy, and to nobody else either.
+func parseMode(text string) (fs.FileMode, error) {
+	n, err := strconv.ParseUint(text, 8, 32)
+	if err == nil && (n&^0o777 != 0 || n&0o600 != 0o600) {
+		err = strconv.ErrRange
+	}
+	return fs.FileMode(n), err
+}
+
 // checkAddress wants host:port with a numeric port; the host may be empty, a name or an address.
 func checkAddress(name, address string) error {
 	_, port, err := net.SplitHostPort(address)
@@ -314,7 +348,8 @@ func (c *Config) codings() []encode.Coding {
 }
 
 // IsLoopback tells whether a listening address can be reached from this machine alone. A name
-// other than localhost is taken as reachable from elsewhere: what it resolves to may change.
+// other than localhost is taken as reachable from elsewhere: what it resolves to may change. So is
+// a unix socket: it is there for a proxy, which brings everybody.
 func IsLoopback(address string) bool {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
@@ -327,13 +362,16 @@ func IsLoopback(address string) bool {
 	return err == nil && ip.Unmap().IsLoopback()
 }
 
+// UnixPath returns the path of a listening address that is a unix socket: unix:PATH.
+func UnixPath(address string) (path string, ok bool) { return accept.UnixPath(address) }
+
 // adminAddress is where the admin listener goes, or "" for none: the rule of the contract's "Look".
 func (c *Config) adminAddress() string {
 	switch c.AdminListen {
 	case "none":
 		return ""
 	case "auto":
-		if IsLoopback(c.Listen) {
+		if slices.ContainsFunc(c.Listen, IsLoopback) {
 			return ""
 		}
 		return "127.0.0.1:8081"

@@ -3,6 +3,7 @@ package server
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,7 +14,7 @@ func TestDefaultsPassTheirOwnCheck(t *testing.T) {
 	if err := c.Check(); err != nil {
 		t.Fatal(err)
 	}
-	if c.RingSize != 256<<20 || c.Heartbeat != 15*time.Second || c.MaxTopics != 1_000_000 || c.Listen != "127.0.0.1:8080" {
+	if c.RingSize != 256<<20 || c.Heartbeat != 15*time.Second || c.MaxTopics != 1_000_000 || !slices.Equal(c.Listen, []string{"127.0.0.1:8080"}) {
 		t.Errorf("defaults are %+v", c)
 	}
 }
@@ -28,9 +29,16 @@ func TestCheckNamesSettingValueAndAllowed(t *testing.T) {
 		set  func(*Config)
 		want []string
 	}{
-		"address without port":   {func(c *Config) { c.Listen = "localhost" }, []string{"--listen", `"localhost"`, "host:port"}},
-		"port by name":           {func(c *Config) { c.Listen = "localhost:http" }, []string{"--listen", "host:port"}},
-		"port too large":         {func(c *Config) { c.Listen = ":65536" }, []string{"--listen", ":65536"}},
+		"address without port":   {func(c *Config) { c.Listen = []string{"localhost"} }, []string{"--listen", `"localhost"`, "host:port"}},
+		"port by name":           {func(c *Config) { c.Listen = []string{"localhost:http"} }, []string{"--listen", "host:port"}},
+		"port too large":         {func(c *Config) { c.Listen = []string{":8080", ":65536"} }, []string{"--listen", ":65536"}},
+		"no address":             {func(c *Config) { c.Listen = nil }, []string{"--listen", "1 to 64"}},
+		"no path":                {func(c *Config) { c.Listen = []string{"unix:"} }, []string{"--listen unix:", "no path"}},
+		"abstract socket":        {func(c *Config) { c.Listen = []string{"unix:@p"} }, []string{"--listen unix:@p", "permissions"}},
+		"long path":              {func(c *Config) { c.Listen = []string{"unix:/" + strings.Repeat("x", 107)} }, []string{"108 bytes", "at most 107"}},
+		"mode in decimal":        {func(c *Config) { c.SocketMode = "0680" }, []string{"--socket-mode", "0680", "octal"}},
+		"mode without its owner": {func(c *Config) { c.SocketMode = "0066" }, []string{"--socket-mode", "0600 to 0777"}},
+		"admin address by path":  {func(c *Config) { c.AdminListen = "unix:/run/a.sock" }, []string{"--admin-listen", "host:port"}},
 		"admin address":          {func(c *Config) { c.AdminListen = "8081" }, []string{"--admin-listen", "auto or none"}},
 		"debug door to all":      {func(c *Config) { c.Debug = ":6060" }, []string{"--debug", "loopback"}},
 		"ring too small":         {func(c *Config) { c.RingSize = 1000 }, []string{"--ring-size 1000", "64KiB", "1TiB"}},
@@ -123,9 +131,11 @@ func TestAdminAddressFollowsTheMainOne(t *testing.T) {
 		{"0.0.0.0:8080", "auto", "127.0.0.1:8081"},
 		{"penstock.example:8080", "auto", "127.0.0.1:8081"},
 		{":8080", "none", ""},
+		{"unix:/run/penstock.sock", "auto", "127.0.0.1:8081"},
+		{"unix:/run/penstock.sock,127.0.0.1:8080", "auto", ""},
 		{"127.0.0.1:8080", "127.0.0.1:9000", "127.0.0.1:9000"},
 	} {
-		config := Config{Listen: c.listen, AdminListen: c.admin}
+		config := Config{Listen: strings.Split(c.listen, ","), AdminListen: c.admin}
 		if got := config.adminAddress(); got != c.want {
 			t.Errorf("listen %s, admin %s: %q, want %q", c.listen, c.admin, got, c.want)
 		}

@@ -164,7 +164,7 @@ fetch(process.argv[1]).then(async r => {
 func TestCompressedStreamThroughAProxy(t *testing.T) {
 	for _, p := range proxies {
 		t.Run(p.name, func(t *testing.T) {
-			srv := servertest.Start(t, share2)
+			srv := behind(t, share2)
 			socket := p.start(t, srv)
 			client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 				return new(net.Dialer).DialContext(ctx, "unix", socket)

@@ -20,12 +20,12 @@ import (
 	"penstock/server/servertest"
 )
 
-// A proxy is one that can be put in front of a server.
+// A proxy is one that can be put in front of a server, which also listens on a unix socket.
 type proxy struct {
 	name    string
 	program string
 	args    func(config string) []string
-	config  string // with {socket} to listen on, {server} behind it and {dir} for files
+	config  string // with {socket} to listen on, {server} or {unix} behind it and {dir} for files
 }
 
 const nginxConfig = `
@@ -47,6 +47,7 @@ var proxies = []proxy{
 	{"nginx", "nginx", nginxArgs, strings.Replace(nginxConfig, "{more}", "", 1)},
 	{"nginx with HTTP 1.1", "nginx", nginxArgs, strings.Replace(nginxConfig, "{more}",
 		`proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header X-Forwarded-For 192.0.2.1;`, 1)},
+	{"nginx by a unix socket", "nginx", nginxArgs, strings.NewReplacer("{server}", "{unix}", "{more}", "").Replace(nginxConfig)},
 	{"HAProxy", "haproxy", func(config string) []string { return []string{"-db", "-f", config} }, `
 defaults
 	mode http
@@ -76,7 +77,7 @@ func (p *proxy) start(t *testing.T, srv *servertest.Server) (socket string) {
 	}
 	socket = filepath.Join(dir, "socket")
 	config := filepath.Join(dir, "config")
-	text := strings.NewReplacer("{socket}", socket, "{server}", srv.Addr().String(), "{dir}", dir).Replace(p.config)
+	text := strings.NewReplacer("{socket}", socket, "{server}", srv.Addr().String(), "{unix}", "unix:"+srv.Addrs()[1].String(), "{dir}", dir).Replace(p.config)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -114,11 +115,17 @@ func (p *proxy) start(t *testing.T, srv *servertest.Server) (socket string) {
 	return socket
 }
 
+// behind starts a server that a proxy may be put in front of.
+func behind(t *testing.T, options ...servertest.Option) *servertest.Server {
+	t.Helper()
+	return servertest.Start(t, append([]servertest.Option{servertest.Listen("unix:" + socketPath(t))}, options...)...)
+}
+
 // inFront runs a test with each proxy.
 func inFront(t *testing.T, test func(t *testing.T, srv *servertest.Server, dial func() *wire), options ...servertest.Option) {
 	for _, p := range proxies {
 		t.Run(p.name, func(t *testing.T) {
-			srv := servertest.Start(t, options...)
+			srv := behind(t, options...)
 			socket := p.start(t, srv)
 			test(t, srv, func() *wire { return dial(t, "unix", socket) })
 		})

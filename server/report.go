@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"runtime"
+	"slices"
 	"strings"
 
 	"penstock/server/tuning"
@@ -17,7 +18,7 @@ type Fact struct{ Name, Value string }
 // Facts returns what somebody who has just started the server wants to know.
 func (s *Server) Facts() []Fact {
 	c := &s.config
-	base := baseURL(s.Addr())
+	base, local := baseURL(s.Addr()), ""
 	facts := []Fact{
 		{"streams", base + "/events/{topic}"},
 		{"publish", base + "/publish/{topic}  (" + s.whoPublishes() + ")"},
@@ -25,11 +26,23 @@ func (s *Server) Facts() []Fact {
 	add := func(name, format string, args ...any) {
 		facts = append(facts, Fact{name, fmt.Sprintf(format, args...)})
 	}
+	var more []string
+	for i, a := range s.Addrs() {
+		if i > 0 {
+			more = append(more, baseURL(a))
+		}
+		if local == "" && IsLoopback(c.Listen[i]) {
+			local = baseURL(a)
+		}
+	}
+	if len(more) > 0 {
+		add("also at", "%s", strings.Join(more, ", "))
+	}
 	switch {
 	case s.admin != nil:
 		add("look", "%s/  (page, /topics, /streams, /stats, /metrics)", baseURL(s.admin.Addr()))
-	case IsLoopback(c.Listen):
-		add("look", "%s/  (page, /topics, /streams, /stats, /metrics)", base)
+	case local != "":
+		add("look", "%s/  (page, /topics, /streams, /stats, /metrics)", local)
 	default:
 		add("look", "nowhere (--admin-listen none)")
 	}
@@ -53,8 +66,10 @@ func (s *Server) whoPublishes() string {
 		return "anybody: --insecure-publish"
 	case c.PublishTokenFile != "":
 		return "with a token of " + c.PublishTokenFile
-	case IsLoopback(c.Listen):
+	case !slices.ContainsFunc(c.Listen, func(a string) bool { return !IsLoopback(a) }):
 		return "from this machine, without a token"
+	case slices.ContainsFunc(c.Listen, IsLoopback):
+		return "from this machine at loopback addresses, without a token; by others nobody: give --publish-token-file"
 	}
 	return "nobody: give --publish-token-file"
 }
@@ -97,6 +112,9 @@ func (s *Server) memoryBound() int64 {
 // baseURL is how this machine reaches a listening address.
 func baseURL(a net.Addr) string {
 	address := a.String()
+	if a.Network() == "unix" {
+		return "unix:" + address
+	}
 	if host, port, err := net.SplitHostPort(address); err == nil && net.ParseIP(strings.Trim(host, "[]")).IsUnspecified() {
 		address = net.JoinHostPort("localhost", port)
 	}

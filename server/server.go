@@ -117,12 +117,16 @@ func (s *Server) open() (err error) {
 	if err != nil {
 		return err
 	}
+	loopback := make([]bool, len(c.Listen))
+	for i, address := range c.Listen {
+		loopback[i] = IsLoopback(address)
+	}
 	s.api, err = api.New(api.Options{
 		Sequencer:              s.sequencer,
 		Shards:                 s.shards,
 		Policy:                 policy,
 		Origins:                c.CORSOrigin,
-		Loopback:               IsLoopback(c.Listen),
+		Loopback:               loopback,
 		Codings:                c.codings(),
 		AdminLoopback:          IsLoopback(c.adminAddress()),
 		MaxTopicsPerSubscriber: c.MaxTopicsPerSubscriber,
@@ -155,7 +159,7 @@ func (s *Server) open() (err error) {
 		}
 	}
 	if address := c.adminAddress(); address != "" {
-		if s.admin, err = s.listen("admin-listen", address, s.api.Admin(), nil); err != nil {
+		if s.admin, err = s.listen("admin-listen", []string{address}, s.api.Admin(), nil); err != nil {
 			return err
 		}
 	}
@@ -164,11 +168,16 @@ func (s *Server) open() (err error) {
 	return err
 }
 
-// listen opens one address. Where there are no shards its handler never begins a stream.
-func (s *Server) listen(name, address string, handler accept.Handler, shards accept.Joiner) (*accept.Acceptor, error) {
+// listen opens addresses that are served alike. Where there are no shards its handler never begins a stream.
+func (s *Server) listen(name string, addresses []string, handler accept.Handler, shards accept.Joiner) (*accept.Acceptor, error) {
 	c := &s.config
+	mode, err := parseMode(c.SocketMode)
+	if err != nil {
+		return nil, err
+	}
 	a, err := accept.Listen(accept.Options{
-		Listen:           address,
+		Listen:           addresses,
+		SocketMode:       mode,
 		Handler:          handler,
 		Shards:           shards,
 		Backlog:          c.Backlog,
@@ -211,7 +220,11 @@ func (s *Server) startDemo(ctx context.Context) error {
 	return nil
 }
 
-// Addr is the main address, with its port.
+// Addrs are the main addresses, with their ports, in the order of Config.Listen. They must not be
+// changed. Any goroutine.
+func (s *Server) Addrs() []net.Addr { return s.main.Load().Addrs() }
+
+// Addr is the first main address, with its port.
 func (s *Server) Addr() net.Addr { return s.main.Load().Addr() }
 
 // AdminAddr is the admin address, nil where there is none.

@@ -12,17 +12,19 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"penstock/server"
 )
 
 type healthCmd struct {
-	URL     string        `arg:"" optional:"" help:"The server, as http://host:port. Default: where PENSTOCK_LISTEN says, else http://127.0.0.1:8080."`
+	URL     string        `arg:"" optional:"" help:"The server, as http://host:port. Default: the first address of PENSTOCK_LISTEN, a unix socket as well, else http://127.0.0.1:8080."`
 	Ready   bool          `help:"Ask /readyz in place of /healthz: a server that drains is healthy, but not ready."`
 	Timeout time.Duration `default:"3s" placeholder:"DURATION" help:"Give up after this long."`
 }
 
 // Run answers nil when the server says that it is well; otherwise the error says what it said.
 func (c *healthCmd) Run(rc *runContext) error {
-	target, err := c.target()
+	target, socket, err := c.target()
 	if err != nil {
 		return err
 	}
@@ -33,7 +35,13 @@ func (c *healthCmd) Run(rc *runContext) error {
 		return usagef("health: %w", err)
 	}
 	// No proxy of the environment: the question is about the machine it is asked on.
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	transport := &http.Transport{DisableKeepAlives: true}
+	if socket != "" {
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", socket)
+		}
+	}
+	client := http.Client{Transport: transport}
 	resp, err := client.Do(req)
 	if err != nil {
 		return fmt.Errorf("health: %w", err)
@@ -48,21 +56,24 @@ func (c *healthCmd) Run(rc *runContext) error {
 	return err
 }
 
-// target is the URL to ask.
-func (c *healthCmd) target() (string, error) {
+// target is the URL to ask, and the path of the unix socket to ask it by, if it is one.
+func (c *healthCmd) target() (target, socket string, err error) {
 	path := "/healthz"
 	if c.Ready {
 		path = "/readyz"
 	}
 	base := c.URL
 	if base == "" {
-		address := os.Getenv("PENSTOCK_LISTEN")
+		address, _, _ := strings.Cut(os.Getenv("PENSTOCK_LISTEN"), ",")
 		if address == "" {
 			address = "127.0.0.1:8080"
 		}
+		if socket, ok := server.UnixPath(address); ok {
+			return "http://localhost" + path, socket, nil
+		}
 		host, port, err := net.SplitHostPort(address)
 		if err != nil {
-			return "", usagef("PENSTOCK_LISTEN=%q: %w; it takes host:port", address, err)
+			return "", "", usagef("PENSTOCK_LISTEN=%q: %w; it takes host:port, or unix:PATH", address, err)
 		}
 		if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 			host = "127.0.0.1" // listening everywhere includes here
@@ -71,7 +82,7 @@ func (c *healthCmd) target() (string, error) {
 	}
 	u, err := url.Parse(base)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return "", usagef("health: %q is no address of a server; it takes http://host:port", base)
+		return "", "", usagef("health: %q is no address of a server; it takes http://host:port", base)
 	}
-	return strings.TrimRight(base, "/") + path, nil
+	return strings.TrimRight(base, "/") + path, "", nil
 }

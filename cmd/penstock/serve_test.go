@@ -346,6 +346,15 @@ func TestHealthAsksTheServer(t *testing.T) {
 	if code := s.end(t, syscall.SIGTERM); code != exitOK {
 		t.Errorf("exit code %d", code)
 	}
+	socket := filepath.Join(t.TempDir(), "sock")
+	s = serve(t, nil, "--listen", "unix:"+socket)
+	t.Setenv("PENSTOCK_LISTEN", "unix:"+socket+",127.0.0.1:1")
+	if r := enter(t, nil, "health"); r.code != exitOK {
+		t.Errorf("by a unix socket: %s", r)
+	}
+	if code := s.end(t, syscall.SIGTERM); code != exitOK {
+		t.Errorf("exit code %d", code)
+	}
 	if r := enter(t, nil, "health", s.url); r.code != exitError || !strings.Contains(r.stderr, "refused") {
 		t.Error(r)
 	}

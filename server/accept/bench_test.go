@@ -178,9 +178,9 @@ var benchAnswer = []byte(streamHead + "\r\n10\r\nretry: 3000\n\n")
 
 // BenchmarkBareLoop is the floor.
 func BenchmarkBareLoop(b *testing.B) {
-	o := Options{Listen: "127.0.0.1:0"}
+	var o Options
 	o.fill()
-	fd, to, err := listen(&o)
+	fd, to, err := listenTCP("127.0.0.1:0", &o)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -264,7 +264,7 @@ func (w *watcher) closeAll() {
 // quick is a Handler that spends nothing on a stream but its subscription.
 type quick struct{ *house }
 
-func (quick) Short(dst []byte, h *fasthttp.RequestHeader, _ netip.AddrPort) (*fanout.Subscription, []byte, bool) {
+func (quick) Short(dst []byte, h *fasthttp.RequestHeader, _ From) (*fanout.Subscription, []byte, bool) {
 	if string(h.RequestURI()) == "/events/long" {
 		return nil, dst, true
 	}
@@ -277,7 +277,7 @@ func benchmarkWay(b *testing.B, path string) {
 	set, _ := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	defer unix.Close(set)
 	w := &watcher{set: epoll(set)}
-	a, err := Listen(Options{Listen: "127.0.0.1:0", Handler: quick{newHouse()}, Shards: w, Log: slog.New(slog.DiscardHandler)})
+	a, err := Listen(Options{Listen: []string{"127.0.0.1:0"}, Handler: quick{newHouse()}, Shards: w, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -317,7 +317,7 @@ var takenAnswer = []byte(`{"id":"1763670000000042"}`)
 
 // BenchmarkRequest is a small publish over kept connections, without what api does with it.
 func BenchmarkRequest(b *testing.B) {
-	a, err := Listen(Options{Listen: "127.0.0.1:0", Handler: taken{newHouse()}, Log: slog.New(slog.DiscardHandler)})
+	a, err := Listen(Options{Listen: []string{"127.0.0.1:0"}, Handler: taken{newHouse()}, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		b.Fatal(err)
 	}

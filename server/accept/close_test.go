@@ -133,7 +133,7 @@ func TestCloseTwice(t *testing.T) {
 func TestListenErrors(t *testing.T) {
 	s := start(t)
 	for _, at := range []string{s.Addr().String(), "127.0.0.1", "127.0.0.1:99999", "203.0.113.1:0"} {
-		a, err := Listen(Options{Listen: at, Handler: newHouse()})
+		a, err := Listen(Options{Listen: []string{at}, Handler: newHouse()})
 		if err == nil {
 			a.Close()
 			t.Errorf("%s: listens", at)

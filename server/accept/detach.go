@@ -12,7 +12,6 @@ package accept
 
 import (
 	"net"
-	"net/netip"
 
 	"penstock/server/fanout"
 
@@ -48,8 +47,14 @@ func Stream(ctx *fasthttp.RequestCtx, sub *fanout.Subscription) {
 
 func noop(net.Conn) {}
 
-// Remote is the address of the client whose request it is. Handler.Serve calls it.
-func Remote(ctx *fasthttp.RequestCtx) netip.AddrPort { return ctx.Conn().(*long).remote }
+// Source is where the request's connection has come from; the zero From where that is none of an
+// Acceptor's. Handler.Serve calls it.
+func Source(ctx *fasthttp.RequestCtx) (from From) {
+	if l, ok := ctx.Conn().(*long); ok {
+		from = l.from
+	}
+	return from
+}
 
 // leave says where the connection goes once the goroutine in it is done. Nothing more is written.
 func (l *long) leave(to leaving) {

@@ -8,7 +8,7 @@
 //	                                    long.go ── netpoll, fasthttp ──► detach.go
 //	                                       Handler.Serve
 //
-// One thread accepts. It looks at what waits in a socket without taking it out. A complete head
+// One thread accepts, for all addresses of an Acceptor, TCP ones and unix sockets. It looks at what waits in a socket without taking it out. A complete head
 // of a plain GET or HEAD is judged there and then: a stream's socket goes to a shard, an answer
 // is sent and the connection closed; that is the short way, and it costs no goroutine, no buffer
 // and no object but the subscription. Everything else goes the long way, with every byte still in

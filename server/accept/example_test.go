@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"fmt"
 	"net"
-	"net/netip"
 
 	"penstock/server/accept"
 	"penstock/server/fanout"
@@ -15,7 +14,7 @@ import (
 // greeter is a Handler without streams.
 type greeter struct{}
 
-func (greeter) Short(dst []byte, h *fasthttp.RequestHeader, _ netip.AddrPort) (*fanout.Subscription, []byte, bool) {
+func (greeter) Short(dst []byte, h *fasthttp.RequestHeader, _ accept.From) (*fanout.Subscription, []byte, bool) {
 	return nil, dst, true // everything goes the long way
 }
 
@@ -25,11 +24,11 @@ func (greeter) Error(dst []byte, status int, text string) []byte {
 	return fmt.Appendf(dst, "HTTP/1.1 %d Error\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", status, len(text), text)
 }
 
-func (greeter) Admit([]byte, *fasthttp.RequestHeader, int64, netip.AddrPort) ([]byte, int64) {
+func (greeter) Admit([]byte, *fasthttp.RequestHeader, int64, accept.From) ([]byte, int64) {
 	return nil, 1000
 }
 
-func (g greeter) Busy(dst []byte, _ *fasthttp.RequestHeader, _ netip.AddrPort, _ accept.Full) []byte {
+func (g greeter) Busy(dst []byte, _ *fasthttp.RequestHeader, _ accept.From, _ accept.Full) []byte {
 	return g.Error(dst, 503, "come back later\n")
 }
 
@@ -37,7 +36,7 @@ func (greeter) Room([]byte) accept.Room { return accept.Shared }
 
 // An Acceptor serves an address until it is closed.
 func ExampleListen() {
-	a, err := accept.Listen(accept.Options{Listen: "127.0.0.1:0", Handler: greeter{}})
+	a, err := accept.Listen(accept.Options{Listen: []string{"127.0.0.1:0"}, Handler: greeter{}})
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -3,7 +3,6 @@ package accept
 import (
 	"fmt"
 	"net"
-	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -40,7 +39,7 @@ func TestFloodOfBadClients(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				c := &client{TCPConn: conn.(*net.TCPConn), t: t}
+				c := &client{conn: conn.(*net.TCPConn), t: t}
 				do(c)
 				switch (i + kind) % 3 {
 				case 0:
@@ -113,11 +112,11 @@ func TestPanicCostsOneRequest(t *testing.T) {
 
 type panics struct{ *house }
 
-func (p panics) Short(dst []byte, h *fasthttp.RequestHeader, remote netip.AddrPort) (*fanout.Subscription, []byte, bool) {
+func (p panics) Short(dst []byte, h *fasthttp.RequestHeader, from From) (*fanout.Subscription, []byte, bool) {
 	if string(h.RequestURI()) == "/events/panic" {
 		panic("api: something is impossible")
 	}
-	return p.house.Short(dst, h, remote)
+	return p.house.Short(dst, h, from)
 }
 
 func (p panics) Serve(ctx *fasthttp.RequestCtx) {

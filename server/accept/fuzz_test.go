@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"regexp"
 	"strconv"
 	"strings"
@@ -23,7 +22,7 @@ import (
 // echo is a Handler that tells what it was asked, whatever the path.
 type echo struct{ *house }
 
-func (echo) Short(dst []byte, _ *fasthttp.RequestHeader, _ netip.AddrPort) (*fanout.Subscription, []byte, bool) {
+func (echo) Short(dst []byte, _ *fasthttp.RequestHeader, _ From) (*fanout.Subscription, []byte, bool) {
 	return nil, dst, true
 }
 
@@ -53,7 +52,7 @@ func FuzzConnection(f *testing.F) {
 	f.Add([]byte(chunkedPost+"2\r\nhoo\r\n0\r\n\r\nGET /b HTTP/1.1\r\nHost: a\r\n\r\n"), 70)
 	f.Add([]byte("HEAD /a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcGET /b HTTP/1.0\r\n\r\n"+post("/c", 3, "")+"bye"), 3)
 	f.Add([]byte(post("/a", 5000, "")+strings.Repeat("x", 5000)+"GET /b HTTP/1.1\r\nHost: a\r\n\r\n"), 3)
-	a, err := Listen(Options{Listen: "127.0.0.1:0", Handler: echo{newHouse()}, MaxBodySize: 4096, Log: slog.New(slog.DiscardHandler)})
+	a, err := Listen(Options{Listen: []string{"127.0.0.1:0"}, Handler: echo{newHouse()}, MaxBodySize: 4096, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package accept
 // What accept needs from the rest of the server, and what it can be told.
 
 import (
+	"io/fs"
 	"log/slog"
 	"net/netip"
 	"time"
@@ -12,6 +13,12 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
+// A From is where a connection has come from.
+type From struct {
+	Remote   netip.AddrPort // the client's address; not valid where that is a unix socket
+	Listener uint8          // the address that it was accepted at, as its place in Options.Listen
+}
+
 // A Handler judges and answers requests. server.New gives it to the Acceptor of each address.
 type Handler interface {
 	// Short judges a complete head of a GET or HEAD without a body, on the short way. One of the
@@ -20,7 +27,7 @@ type Handler interface {
 	// the connection is closed. Nothing that it returns may refer to h.
 	//
 	// The accept thread: it must not wait.
-	Short(dst []byte, h *fasthttp.RequestHeader, remote netip.AddrPort) (sub *fanout.Subscription, answer []byte, long bool)
+	Short(dst []byte, h *fasthttp.RequestHeader, from From) (sub *fanout.Subscription, answer []byte, long bool)
 
 	// Serve answers a request on the long way, or calls Stream. A request's goroutine; it may wait.
 	Serve(ctx *fasthttp.RequestCtx)
@@ -35,11 +42,11 @@ type Handler interface {
 	// bytes, -1 where it comes in chunks. A request whose body has come with its head is not asked
 	// about. most is how many bytes the body may have, where that is less than MaxBodySize. A
 	// request's goroutine; it must not wait.
-	Admit(dst []byte, h *fasthttp.RequestHeader, length int64, remote netip.AddrPort) (answer []byte, most int64)
+	Admit(dst []byte, h *fasthttp.RequestHeader, length int64, from From) (answer []byte, most int64)
 
 	// Busy appends a whole HTTP/1.1 answer to a request that there is no room for, with Connection:
 	// close; why says which room. h is nil where no head has come. Any goroutine; it must not wait.
-	Busy(dst []byte, h *fasthttp.RequestHeader, remote netip.AddrPort, why Full) []byte
+	Busy(dst []byte, h *fasthttp.RequestHeader, from From, why Full) []byte
 
 	// Room tells out of whose room a request for path is served (the request target without its
 	// query; it may be no path at all). Any goroutine; it must not wait.
@@ -89,9 +96,11 @@ type Joiner interface {
 
 // Options are what an Acceptor serves, and its limits. 0 stands for the default.
 type Options struct {
-	Listen  string  // host:port; port 0 for any free one
-	Handler Handler // required
-	Shards  Joiner  // whom streams are handed to; nil where Handler never returns one
+	Listen  []string // host:port, port 0 for any free one, or unix:PATH; at least 1, at most MostListeners
+	Handler Handler  // required
+	Shards  Joiner   // whom streams are handed to; nil where Handler never returns one
+
+	SocketMode fs.FileMode // permissions of unix sockets; default 0660
 
 	Backlog        int   // connections that may wait to be accepted; default 4,096
 	MaxConnections int   // connections at once, streams among them; default: no limit
@@ -112,6 +121,7 @@ type Options struct {
 }
 
 func (o *Options) fill() {
+	set(&o.SocketMode, 0o660)
 	set(&o.Backlog, 4096)
 	set(&o.MaxRequests, 4096)
 	set(&o.MaxBodySize, 16<<20)

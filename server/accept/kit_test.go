@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"strconv"
 	"strings"
@@ -51,19 +50,19 @@ type house struct {
 	mu      sync.Mutex
 	waiting chan struct{} // a request has come to /wait
 	goOn    chan struct{} // closed: /wait answers
-	remotes []netip.AddrPort
+	froms   []From
 }
 
 func newHouse() *house {
 	return &house{waiting: make(chan struct{}, 10000), goOn: make(chan struct{})}
 }
 
-func (h *house) Short(dst []byte, head *fasthttp.RequestHeader, remote netip.AddrPort) (*fanout.Subscription, []byte, bool) {
+func (h *house) Short(dst []byte, head *fasthttp.RequestHeader, from From) (*fanout.Subscription, []byte, bool) {
 	path, _, _ := strings.Cut(string(head.RequestURI()), "?")
 	if !strings.HasPrefix(path, "/events/") {
 		return nil, dst, true
 	}
-	h.saw(remote)
+	h.saw(from)
 	switch {
 	case path == "/events/refused":
 		return nil, h.Error(dst, 404, "no such topic"), false
@@ -73,14 +72,14 @@ func (h *house) Short(dst []byte, head *fasthttp.RequestHeader, remote netip.Add
 	return &fanout.Subscription{Topics: []string{path[len("/events/"):]}}, dst, false
 }
 
-func (h *house) saw(remote netip.AddrPort) {
+func (h *house) saw(from From) {
 	h.mu.Lock()
-	h.remotes = append(h.remotes, remote)
+	h.froms = append(h.froms, from)
 	h.mu.Unlock()
 }
 
 func (h *house) Serve(ctx *fasthttp.RequestCtx) {
-	h.saw(Remote(ctx))
+	h.saw(Source(ctx))
 	switch path := string(ctx.Path()); {
 	case path == "/events/refused":
 		ctx.Error(`{"error":"no such topic"}`, 404)
@@ -114,7 +113,7 @@ func (h *house) Error(dst []byte, status int, text string) []byte {
 }
 
 // Admit refuses /secret without Authorization; with it 1,000 bytes may come.
-func (h *house) Admit(dst []byte, head *fasthttp.RequestHeader, length int64, _ netip.AddrPort) ([]byte, int64) {
+func (h *house) Admit(dst []byte, head *fasthttp.RequestHeader, length int64, _ From) ([]byte, int64) {
 	if string(head.RequestURI()) != "/secret" {
 		return nil, 1 << 20
 	}
@@ -124,7 +123,7 @@ func (h *house) Admit(dst []byte, head *fasthttp.RequestHeader, length int64, _ 
 	return nil, 1000
 }
 
-func (h *house) Busy(dst []byte, head *fasthttp.RequestHeader, _ netip.AddrPort, why Full) []byte {
+func (h *house) Busy(dst []byte, head *fasthttp.RequestHeader, _ From, why Full) []byte {
 	if why == FullShare {
 		return append(dst, "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 3\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"...)
 	}
@@ -209,7 +208,7 @@ func start(t testing.TB, change ...func(*Options)) *server {
 	before := descriptors(t)
 	s := &server{house: newHouse(), shards: &shards{}}
 	o := Options{
-		Listen: "127.0.0.1:0", Handler: s.house, Shards: s.shards,
+		Listen: []string{"127.0.0.1:0"}, Handler: s.house, Shards: s.shards,
 		MaxBodySize: 1 << 20, CloseTimeout: 10 * time.Second,
 		Log: slog.New(slog.DiscardHandler),
 	}
@@ -264,9 +263,15 @@ func eventually(t testing.TB, what string, holds func() bool) {
 	}
 }
 
+// conn is what TCP connections and unix sockets have in common.
+type conn interface {
+	net.Conn
+	CloseWrite() error
+}
+
 // client is a connection that a test speaks bytes on.
 type client struct {
-	*net.TCPConn
+	conn
 	t testing.TB
 	r *bufio.Reader
 }
@@ -279,7 +284,7 @@ func dial(t testing.TB, to net.Addr) *client {
 	}
 	t.Cleanup(func() { c.Close() })
 	c.SetDeadline(time.Now().Add(10 * time.Second))
-	return &client{TCPConn: c.(*net.TCPConn), t: t, r: bufio.NewReader(c)}
+	return &client{conn: c.(*net.TCPConn), t: t, r: bufio.NewReader(c)}
 }
 
 func (s *server) dial(t testing.TB) *client {
@@ -347,7 +352,7 @@ func (c *client) stream(topic string) {
 
 // reset closes the connection with a reset.
 func (c *client) reset() {
-	c.SetLinger(0)
+	c.conn.(*net.TCPConn).SetLinger(0)
 	c.Close()
 }
 

@@ -295,20 +295,20 @@ func TestFloodBehindRequestIsBounded(t *testing.T) {
 }
 
 // Out of descriptors, accept does not spin, keeps what it has, says so once, and goes on when
-// there are some again.
+// there are some again, at every address.
 func TestOutOfDescriptors(t *testing.T) {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
 	}
 	var said saying
-	s := start(t, func(o *Options) { o.Log = said.logger() })
+	s, path := unixStart(t, func(o *Options) { o.Log, o.Listen = said.logger(), []string{"127.0.0.1:0", o.Listen[0]} })
 	c := s.dial(t)
 	c.send(post("/echo", 0, ""))
 	c.answer()
 	var more []*client
 	for range 8 {
-		more = append(more, s.dial(t))
+		more = append(more, s.dial(t), unixClient(t, path))
 	}
 	low := limit
 	low.Cur = uint64(descriptors(t) - 1) // one is of counting them

@@ -6,7 +6,6 @@ package accept
 import (
 	"fmt"
 	"net"
-	"net/netip"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -26,11 +25,12 @@ const (
 	// whoever sets MaxConnections by the limit of descriptors keeps back.
 	overMost = 48
 
-	// What epoll gives back for the listener and the bell, beside places.
-	listenerEvent = -1
-	bellEvent     = -2
+	// What epoll gives back for the bell and the listening sockets, beside places: the first one's
+	// number is doorEvent, the next one's less by one.
+	bellEvent = -1
+	doorEvent = -2
 
-	// pause is how long the listener is left alone once the kernel had no
+	// pause is how long nobody is accepted once the kernel had no
 	// descriptor or memory for another connection.
 	pause = 100 * time.Millisecond
 
@@ -40,12 +40,12 @@ const (
 	readable = unix.EPOLLIN | unix.EPOLLRDHUP
 )
 
-// An Acceptor serves one address: its listening socket, its accept thread, its connections until
-// they are closed or a shard's.
+// An Acceptor serves some addresses: their listening sockets, one accept thread for all, the
+// connections until they are closed or a shard's.
 type Acceptor struct {
 	o        Options
-	addr     *net.TCPAddr
-	began    time.Time // of its clock
+	addrs    []net.Addr // in the order of o.Listen
+	began    time.Time  // of its clock
 	count    counters
 	draining atomic.Bool
 	longWay
@@ -53,7 +53,7 @@ type Acceptor struct {
 	stopped chan struct{} // closed when the thread has ended
 
 	// The accept thread's alone.
-	listener int // -1: closed
+	doors    []door // in the same order; closed ones are gone
 	set      epoll
 	places   places
 	now      int64 // when this round of events began
@@ -80,10 +80,14 @@ type mail struct {
 	closed bool // the thread has ended
 }
 
-// Listen opens o.Listen and starts to serve it. The error says what the address lacks.
+// Listen opens the addresses of o.Listen and starts to serve them. The error says what an address
+// lacks.
 func Listen(o Options) (*Acceptor, error) {
 	if o.Handler == nil {
 		panic("accept: Listen: no Handler")
+	}
+	if len(o.Listen) == 0 || len(o.Listen) > MostListeners {
+		panic("accept: Listen: no address, or more than MostListeners")
 	}
 	o.fill()
 	a := &Acceptor{o: o, began: time.Now(), places: newPlaces(), stopped: make(chan struct{})}
@@ -93,11 +97,11 @@ func Listen(o Options) (*Acceptor, error) {
 	if err = openPollers(); err != nil {
 		return nil, err
 	}
-	if a.listener, a.addr, err = listen(&a.o); err != nil {
-		return nil, err
+	if err = a.listen(); err == nil {
+		err = a.open()
 	}
-	if err = a.open(); err != nil {
-		unix.Close(a.listener)
+	if err != nil {
+		a.closeDoors()
 		return nil, err
 	}
 	logs.use(a.o.Log)
@@ -120,18 +124,22 @@ func (a *Acceptor) open() error {
 	// Edge-triggered, the bell need not be read.
 	errno := a.set.add(int32(a.mail.bell), unix.EPOLLIN|unix.EPOLLET, bellEvent)
 	if errno == 0 {
-		errno = a.set.add(int32(a.listener), unix.EPOLLIN, listenerEvent)
+		errno = a.watchDoors()
 	}
 	if errno != 0 {
 		unix.Close(a.mail.bell)
 		unix.Close(set)
-		return fmt.Errorf("watch the listening socket: %w", errno)
+		return fmt.Errorf("watch the listening sockets: %w", errno)
 	}
 	return nil
 }
 
-// Addr is the address that is served, with its port. Any goroutine.
-func (a *Acceptor) Addr() net.Addr { return a.addr }
+// Addr is the first of Addrs. Any goroutine.
+func (a *Acceptor) Addr() net.Addr { return a.addrs[0] }
+
+// Addrs are the addresses that are served, with their ports, in the order of Options.Listen. Any
+// goroutine; they must not be changed.
+func (a *Acceptor) Addrs() []net.Addr { return a.addrs }
 
 // Drain makes connections end with the request in hand, and idle ones now. The port stays open:
 // the Handler, which drains too, answers whoever comes. Any goroutine.
@@ -171,13 +179,13 @@ func (a *Acceptor) run() {
 		n := a.set.wait(a.events[:], a.patience())
 		a.now = a.clock()
 		for i := range a.events[:n] {
-			switch ev := &a.events[i]; ev.Fd {
-			case listenerEvent:
-				a.acceptSome()
-			case bellEvent:
+			switch ev := &a.events[i]; {
+			case ev.Fd >= 0:
+				a.happened(ev.Fd, ev.Events)
+			case ev.Fd == bellEvent:
 				a.readMail()
 			default:
-				a.happened(ev.Fd, ev.Events)
+				a.acceptSome(uint8(doorEvent - ev.Fd))
 			}
 		}
 		a.places.settle()
@@ -229,14 +237,17 @@ func (a *Acceptor) timers() {
 }
 
 // acceptSome takes connections until there are none, or others have waited long enough.
-func (a *Acceptor) acceptSome() {
+func (a *Acceptor) acceptSome(listener uint8) {
+	if int(listener) >= len(a.doors) {
+		return // closed since, in this round
+	}
 	for range acceptMost {
-		fd, errno := a.peer.accept(a.listener)
+		fd, errno := a.peer.accept(a.doors[listener].fd)
 		switch errno {
 		case 0:
 			a.count.accepted.Add(1)
 			a.count.open.Add(1)
-			a.accepted(fd)
+			a.accepted(fd, From{a.peer.addr(), listener})
 		case syscall.EAGAIN:
 			return
 		case syscall.EINTR, syscall.ECONNABORTED, syscall.EPERM:
@@ -247,48 +258,46 @@ func (a *Acceptor) acceptSome() {
 			a.count.errors.Add(1)
 		default:
 			a.count.errors.Add(1)
-			a.pauseFor(errno)
+			a.pauseFor(errno, a.addrs[listener])
 			return
 		}
 	}
 }
 
-// pauseFor leaves the listener alone: it would wake the thread again and again, and there is
-// nothing to do about it but wait.
-func (a *Acceptor) pauseFor(errno syscall.Errno) {
+// pauseFor leaves the listening sockets alone: they would wake the thread again and again, and
+// there is nothing to do about it but wait.
+func (a *Acceptor) pauseFor(errno syscall.Errno, at net.Addr) {
 	if a.told == 0 || a.now-a.told > int64(quiet) {
 		a.told = max(a.now, 1)
 		why := "no memory for connections"
 		if errno == syscall.EMFILE || errno == syscall.ENFILE {
 			why = "out of descriptors"
 		}
-		a.o.Log.Warn("connections have to wait: "+why, "address", a.addr.String(), "error", errno, "open", a.count.open.Load())
+		a.o.Log.Warn("connections have to wait: "+why, "address", at.String(), "error", errno, "open", a.count.open.Load())
 	}
 	if a.resumeAt == 0 {
-		a.set.remove(int32(a.listener))
+		for i := range a.doors {
+			a.set.remove(int32(a.doors[i].fd))
+		}
 	}
 	a.resumeAt = a.now + int64(pause)
 }
 
-// resume takes the listener back.
+// resume takes the listening sockets back.
 func (a *Acceptor) resume() {
 	a.resumeAt = 0
-	if a.listener < 0 {
-		return
-	}
-	if errno := a.set.add(int32(a.listener), unix.EPOLLIN, listenerEvent); errno != 0 {
+	if errno := a.watchDoors(); errno != 0 {
 		a.resumeAt = a.now + int64(pause)
 	}
 }
 
 // accepted begins with a new connection.
-func (a *Acceptor) accepted(fd int32) {
-	remote := a.peer.addr()
+func (a *Acceptor) accepted(fd int32, from From) {
 	if most := a.o.MaxConnections; most > 0 && a.total() > most+min(most/16+16, overMost) {
-		a.turnAway(fd, remote)
+		a.turnAway(fd, from)
 		return
 	}
-	a.look(fd, remote, nowhere, false)
+	a.look(fd, from, nowhere, false)
 }
 
 // total is how many connections there are, streams included.
@@ -312,17 +321,17 @@ func (a *Acceptor) happened(at int32, events uint32) {
 	case p.lingers:
 		a.lingerOn(p, at)
 	default:
-		a.look(p.fd, p.remote, at, events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0)
+		a.look(p.fd, p.from(), at, events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0)
 	}
 }
 
 // look judges what waits in a socket. at is its place, if it has one; ended says that the client
 // will send nothing more.
-func (a *Acceptor) look(fd int32, remote netip.AddrPort, at int32, ended bool) {
+func (a *Acceptor) look(fd int32, from From, at int32, ended bool) {
 	n, errno := peek(fd, a.buf[:])
 	switch {
 	case errno == syscall.EAGAIN || errno == syscall.EINTR:
-		a.await(fd, remote, at)
+		a.await(fd, from, at)
 		return
 	case errno != 0:
 		a.count.resets.Add(1)
@@ -338,10 +347,10 @@ func (a *Acceptor) look(fd int32, remote netip.AddrPort, at int32, ended bool) {
 	if no == nil && size == 0 {
 		switch {
 		case n == len(a.buf):
-			a.goLong(fd, remote, at, 0)
+			a.goLong(fd, from, at, 0)
 			return
 		case !ended:
-			a.await(fd, remote, at)
+			a.await(fd, from, at)
 			return
 		case blank(a.buf[:n]):
 			a.count.silent.Add(1)
@@ -360,19 +369,19 @@ func (a *Acceptor) look(fd int32, remote netip.AddrPort, at int32, ended bool) {
 	}
 	full := a.o.MaxConnections > 0 && a.total() > a.o.MaxConnections && a.o.Handler.Room(a.head.path()) != Health
 	if !full && !a.head.plain() {
-		a.goLong(fd, remote, at, n)
+		a.goLong(fd, from, at, n)
 		return
 	}
-	a.goShort(fd, remote, at, n, full)
+	a.goShort(fd, from, at, n, full)
 }
 
 // await gives a socket without a whole head its place and its time, if it has none.
-func (a *Acceptor) await(fd int32, remote netip.AddrPort, at int32) {
+func (a *Acceptor) await(fd int32, from From, at int32) {
 	if at != nowhere {
 		return
 	}
 	at, p := a.places.take(fd)
-	p.remote = remote
+	p.remote, p.listener = from.Remote, from.Listener
 	p.deadline = a.now + int64(a.o.HandshakeTimeout)
 	a.places.push(&a.places.heads, at)
 	a.count.waiting.Add(1)
@@ -453,8 +462,8 @@ func (a *Acceptor) readMail() {
 // anything is closed.
 func (a *Acceptor) stopListening() {
 	a.closeAt = a.now + int64(a.o.CloseTimeout)
-	unix.Close(a.listener)
-	a.listener, a.resumeAt = -1, 0
+	a.closeDoors()
+	a.resumeAt = 0
 	for at := a.places.heads.oldest; at != nowhere; at = a.places.heads.oldest {
 		a.leave(a.places.all[at].fd, at)
 	}

@@ -19,7 +19,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/netip"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -97,9 +96,9 @@ func (silent) Printf(string, ...any) {}
 // What stands below it belongs to the goroutine in it, of which there is at most one: the first
 // request's until it sets onRequest, then netpoll's.
 type long struct {
-	a      *Acceptor
-	fd     int32 // open until away has run
-	remote netip.AddrPort
+	a    *Acceptor
+	fd   int32 // open until away has run
+	from From
 
 	older, newer *long // in Acceptor.longs
 
@@ -149,10 +148,10 @@ const (
 
 // goLong sends a socket the long way, every byte still in it. whole is how many bytes wait there
 // where they begin with a whole head, else 0. The accept thread.
-func (a *Acceptor) goLong(fd int32, remote netip.AddrPort, at int32, whole int) {
+func (a *Acceptor) goLong(fd int32, from From, at int32, whole int) {
 	a.depart(fd, at)
 	a.count.long.Add(1)
-	l := &long{a: a, fd: fd, remote: remote, began: a.now}
+	l := &long{a: a, fd: fd, from: from, began: a.now}
 	a.longs.add(l)
 	if a.sweepAt == 0 {
 		a.sweepAt = a.now + int64(a.sweepEvery())
@@ -334,7 +333,7 @@ func (l *long) request() {
 			l.last(answer)
 			return
 		}
-		if l.slow = a.slow.enter(l.remote.Addr(), a.slowMost()); !l.slow {
+		if l.slow = a.slow.enter(l.from.Remote.Addr(), a.slowMost()); !l.slow {
 			l.busy(FullShare)
 			return
 		}
@@ -425,7 +424,7 @@ func (l *long) admit() (answer []byte) {
 	if l.head.chunked {
 		length = -1
 	}
-	answer, most := l.a.o.Handler.Admit(nil, &j.header, length, l.remote)
+	answer, most := l.a.o.Handler.Admit(nil, &j.header, length, l.from)
 	l.bodyMost = min(l.bodyMost, most)
 	return answer
 }
@@ -444,7 +443,7 @@ func (a *Acceptor) slowMost() int { return max(1, a.o.MaxRequests/slowShare) }
 func (l *long) came() {
 	if l.slow {
 		l.slow = false
-		l.a.slow.exit(l.remote.Addr())
+		l.a.slow.exit(l.from.Remote.Addr())
 	}
 }
 
@@ -482,7 +481,7 @@ func (l *long) refuse() {
 			why = FullHeads
 		}
 		l.a.count.busy.Add(1)
-		l.last(l.a.o.Handler.Busy(nil, nil, l.remote, why)) // the head's bytes are gone
+		l.last(l.a.o.Handler.Busy(nil, nil, l.from, why)) // the head's bytes are gone
 		return
 	}
 	l.last(l.a.o.Handler.Error(nil, l.no.status, l.no.text))
@@ -497,7 +496,7 @@ func (l *long) busy(why Full) {
 	if p := l.ahead(headMost); s.parse(p[:l.head.size]) == nil {
 		h = &s.header
 	}
-	l.last(l.a.o.Handler.Busy(nil, h, l.remote, why))
+	l.last(l.a.o.Handler.Busy(nil, h, l.from, why))
 }
 
 // last sends the last answer of a connection and lingers.

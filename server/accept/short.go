@@ -6,7 +6,6 @@ package accept
 import (
 	"bufio"
 	"bytes"
-	"net/netip"
 	"syscall"
 
 	"penstock/server/fanout"
@@ -41,7 +40,7 @@ func (s *short) parse(head []byte) error {
 
 // goShort judges the head that the strict look has let pass; n bytes wait with it. full says that
 // there is no room for it. Heads that turn out to need the long way go there.
-func (a *Acceptor) goShort(fd int32, remote netip.AddrPort, at int32, n int, full bool) {
+func (a *Acceptor) goShort(fd int32, from From, at int32, n int, full bool) {
 	s := &a.short
 	if err := s.parse(a.buf[:a.head.size]); err != nil {
 		a.count.badHeads.Add(1)
@@ -50,13 +49,13 @@ func (a *Acceptor) goShort(fd int32, remote netip.AddrPort, at int32, n int, ful
 	}
 	if full {
 		a.count.refused.Add(1)
-		a.answer(fd, at, a.o.Handler.Busy(s.answer[:0], &s.header, remote, FullConnections))
+		a.answer(fd, at, a.o.Handler.Busy(s.answer[:0], &s.header, from, FullConnections))
 		return
 	}
-	sub, answer, long := a.judge(remote)
+	sub, answer, long := a.judge(from)
 	switch {
 	case long:
-		a.goLong(fd, remote, at, n)
+		a.goLong(fd, from, at, n)
 	case sub == nil:
 		a.count.short.Add(1)
 		a.answer(fd, at, answer)
@@ -66,7 +65,7 @@ func (a *Acceptor) goShort(fd int32, remote netip.AddrPort, at int32, n int, ful
 		a.depart(fd, at)
 		if err := a.o.Shards.Join(int(fd), sub); err != nil {
 			a.count.unjoined.Add(1)
-			a.answer(fd, nowhere, a.o.Handler.Busy(s.answer[:0], &s.header, remote, FullShards))
+			a.answer(fd, nowhere, a.o.Handler.Busy(s.answer[:0], &s.header, from, FullShards))
 			return
 		}
 		a.count.shortStreams.Add(1)
@@ -75,7 +74,7 @@ func (a *Acceptor) goShort(fd int32, remote netip.AddrPort, at int32, n int, ful
 }
 
 // judge asks the Handler.
-func (a *Acceptor) judge(remote netip.AddrPort) (sub *fanout.Subscription, answer []byte, long bool) {
+func (a *Acceptor) judge(from From) (sub *fanout.Subscription, answer []byte, long bool) {
 	s := &a.short
 	defer func() {
 		// One request's bug must not end everybody's streams.
@@ -84,7 +83,7 @@ func (a *Acceptor) judge(remote netip.AddrPort) (sub *fanout.Subscription, answe
 			sub, answer, long = nil, a.o.Handler.Error(s.answer[:0], mistake.status, mistake.text), false
 		}
 	}()
-	return a.o.Handler.Short(s.answer[:0], &s.header, remote)
+	return a.o.Handler.Short(s.answer[:0], &s.header, from)
 }
 
 // answer sends the last bytes of a connection that the accept thread has, and lingers.
@@ -103,14 +102,14 @@ func (a *Acceptor) answer(fd, at int32, answer []byte) {
 // turnAway answers a connection that is far over MaxConnections, by what has come with it, and
 // closes it: even those who wait to hear that there is no room are too many. Health is heard all
 // the same, or a storm of connections would look like a server that is ill.
-func (a *Acceptor) turnAway(fd int32, remote netip.AddrPort) {
+func (a *Acceptor) turnAway(fd int32, from From) {
 	var h *fasthttp.RequestHeader
 	if n, errno := peek(fd, a.buf[:]); errno == 0 && n > 0 {
 		var s scan
 		size, no := s.end(a.buf[:n])
 		if no == nil && size > 0 && a.head.parse(a.buf[:n], &s, size) == nil {
 			if a.o.Handler.Room(a.head.path()) == Health && a.total() <= a.o.MaxConnections+2*overMost {
-				a.look(fd, remote, nowhere, false)
+				a.look(fd, from, nowhere, false)
 				return
 			}
 			if a.short.parse(a.buf[:size]) == nil {
@@ -119,7 +118,7 @@ func (a *Acceptor) turnAway(fd int32, remote netip.AddrPort) {
 		}
 	}
 	a.count.refused.Add(1)
-	send(fd, a.o.Handler.Busy(a.short.answer[:0], h, remote, FullConnections))
+	send(fd, a.o.Handler.Busy(a.short.answer[:0], h, from, FullConnections))
 	shut(fd, unix.SHUT_WR)
 	drop(fd, takeMost)
 	a.close(fd)

@@ -153,9 +153,9 @@ func TestRemoteIsTheClient(t *testing.T) {
 		c.stream("a.b")
 		s.house.mu.Lock()
 		defer s.house.mu.Unlock()
-		for _, r := range s.house.remotes {
-			if r.String() != c.LocalAddr().String() {
-				t.Errorf("remote %s, want %s", r, c.LocalAddr())
+		for _, r := range s.house.froms {
+			if r.Remote.String() != c.LocalAddr().String() {
+				t.Errorf("remote %s, want %s", r.Remote, c.LocalAddr())
 			}
 		}
 	})
@@ -163,14 +163,14 @@ func TestRemoteIsTheClient(t *testing.T) {
 
 // IPv6, and IPv4 through a listener of both, have their right addresses.
 func TestRemoteOverIPv6(t *testing.T) {
-	s := start(t, func(o *Options) { o.Listen = "[::]:0" })
+	s := start(t, func(o *Options) { o.Listen = []string{"[::]:0"} })
 	port := s.Addr().String()[strings.LastIndex(s.Addr().String(), ":"):]
 	for _, host := range []string{"127.0.0.1", "[::1]"} {
 		c := dial(t, addr(host+port))
 		c.send(get + "\r\n")
 		c.stream("a.b")
 		s.house.mu.Lock()
-		r := s.house.remotes[len(s.house.remotes)-1]
+		r := s.house.froms[len(s.house.froms)-1].Remote
 		s.house.mu.Unlock()
 		if r.String() != c.LocalAddr().String() {
 			t.Errorf("remote %s, want %s", r, c.LocalAddr())

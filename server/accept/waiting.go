@@ -18,7 +18,11 @@ type place struct {
 	older    int32 // neighbours in its list
 	newer    int32
 	lingers  bool
+	listener uint8
 }
+
+// from is where the socket has come from: two of the fields, for one would be larger.
+func (p *place) from() From { return From{p.remote, p.listener} }
 
 // places hold sockets, in two lists in the order of their deadlines: each list's sockets all wait
 // equally long, so that a new one belongs at its end.

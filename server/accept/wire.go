@@ -286,10 +286,15 @@ func (l *long) writeSlowly(p []byte) (int, error) {
 func (l *long) Close() error { return nil }
 
 // LocalAddr is the address that was listened on.
-func (l *long) LocalAddr() net.Addr { return l.a.addr }
+func (l *long) LocalAddr() net.Addr { return l.a.addrs[l.from.Listener] }
 
-// RemoteAddr is the client's. Remote gives it without allocation.
-func (l *long) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(l.remote) }
+// RemoteAddr is the client's. Source gives it without allocation.
+func (l *long) RemoteAddr() net.Addr {
+	if !l.from.Remote.IsValid() {
+		return &net.UnixAddr{Net: "unix"}
+	}
+	return net.TCPAddrFromAddrPort(l.from.Remote)
+}
 
 // SetDeadline does nothing: the accept thread keeps the time.
 func (l *long) SetDeadline(time.Time) error { return nil }

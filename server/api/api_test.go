@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"penstock/ring"
+	"penstock/server/accept"
 	"penstock/server/auth"
 	"penstock/server/fanout"
 	"penstock/server/topic"
@@ -53,7 +54,7 @@ func startOn(t testing.TB, so topic.Options, change ...func(*Options)) *API {
 		t.Fatal(err)
 	}
 	o := Options{
-		Sequencer: sequencer, Shards: shards, Policy: policy, Loopback: true,
+		Sequencer: sequencer, Shards: shards, Policy: policy, Loopback: []bool{true},
 		MaxTopicsPerSubscriber: 5, MaxEventSize: so.MaxEventSize, MaxBatchSize: 256 << 10,
 		RetryMin: 2 * time.Second, RetryMax: 5 * time.Second, Version: "v1.2.3",
 	}
@@ -85,7 +86,7 @@ func (a *answer) text(t testing.TB) string {
 	return e.Error
 }
 
-var remote = netip.MustParseAddrPort("127.0.0.1:40000")
+var from = accept.From{Remote: netip.MustParseAddrPort("127.0.0.1:40000")}
 
 // head parses a request's head.
 func head(t testing.TB, raw string) *fasthttp.RequestHeader {
@@ -109,7 +110,7 @@ func withBody(line, body string, headers ...string) string {
 // short sends a request the short way.
 func short(t testing.TB, a *API, request string) (an answer, long bool) {
 	t.Helper()
-	sub, b, long := a.Short([]byte("before"), head(t, request), remote)
+	sub, b, long := a.Short([]byte("before"), head(t, request), from)
 	if long {
 		return an, true
 	}

@@ -124,7 +124,7 @@ func BenchmarkShort(b *testing.B) {
 			var dst []byte
 			b.ReportAllocs()
 			for b.Loop() {
-				_, answer, _ := a.Short(dst[:0], h, remote)
+				_, answer, _ := a.Short(dst[:0], h, from)
 				if answer != nil {
 					dst = answer
 				}

@@ -41,7 +41,7 @@ func TestHotPathsAllocateNoMoreThanTheyMust(t *testing.T) {
 	h := head(t, raw("GET /events/stocks.ACME", "Accept: text/event-stream", "Accept-Encoding: gzip, deflate, br, zstd", "Last-Event-ID: 17"))
 	var sub *fanout.Subscription
 	a.o.Codings = []encode.Coding{encode.Gzip}
-	short := func() { sub, _, _ = a.Short(nil, h, remote) }
+	short := func() { sub, _, _ = a.Short(nil, h, from) }
 	if got := testing.AllocsPerRun(200, short); got > 2 || sub == nil {
 		t.Errorf("a stream: %.0f allocations, want its subscription and its list of topics", got)
 	}

@@ -2,11 +2,11 @@
 // into a fanout.Subscription.
 //
 //	path                 methods            where                 file
-//	/events              GET HEAD           main address          subscribe.go, parameters.go
-//	/events/{topic}      GET HEAD           main address          subscribe.go, parameters.go
-//	the two              POST QUERY         main address          ask.go
-//	/publish             POST               main address          publish.go, body.go, ndjson.go
-//	/publish/{topic}     POST               main address          publish.go, body.go, ndjson.go
+//	/events              GET HEAD           main addresses        subscribe.go, parameters.go
+//	/events/{topic}      GET HEAD           main addresses        subscribe.go, parameters.go
+//	the two              POST QUERY         main addresses        ask.go
+//	/publish             POST               main addresses        publish.go, body.go, ndjson.go
+//	/publish/{topic}     POST               main addresses        publish.go, body.go, ndjson.go
 //	/topics              GET HEAD           admin, loopback main  topics.go
 //	/topics/{topic}      GET HEAD DELETE    admin, loopback main  topics.go
 //	/streams             GET HEAD           admin, loopback main  stats.go

@@ -88,8 +88,8 @@ func TestDeleteTakesTheRightToPublish(t *testing.T) {
 		t.Fatal(err)
 	}
 	tokens := func(o *Options) { o.Policy = policy }
-	adminAtHome := func(o *Options) { o.Loopback, o.AdminLoopback = false, true }
-	public := func(o *Options) { o.Loopback = false }
+	adminAtHome := func(o *Options) { o.Loopback, o.AdminLoopback = []bool{false}, true }
+	public := func(o *Options) { o.Loopback = []bool{false} }
 	for what, c := range map[string]struct {
 		change func(*Options)
 		admin  bool
@@ -175,11 +175,11 @@ func TestNothingLeftToSendIsA204(t *testing.T) {
 		an.want(t, "HEAD "+c.query, 204)
 		an = ask(t, a, withBody("POST /events", c.query, form))
 		an.want(t, "POST "+c.query, 204)
-		b := a.Busy(nil, head(t, raw("GET /events?"+c.query)), remote, accept.FullConnections)
+		b := a.Busy(nil, head(t, raw("GET /events?"+c.query)), from, accept.FullConnections)
 		an = parse(t, b, false)
 		an.want(t, "busy "+c.query, 204)
 	}
-	if _, b, _ := a.Short(nil, head(t, raw("GET /events/a")), remote); strings.Contains(string(b), "Content-") {
+	if _, b, _ := a.Short(nil, head(t, raw("GET /events/a")), from); strings.Contains(string(b), "Content-") {
 		t.Errorf("a 204 speaks of its content: %q", b)
 	}
 	a.Drain()

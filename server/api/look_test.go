@@ -24,7 +24,7 @@ var inside = []string{"/topics", "/topics/a", "/streams", "/stats", "/metrics"}
 // alone; elsewhere the paths are not there.
 func TestInsideIsHiddenWhereItMayNotBeSeen(t *testing.T) {
 	local := start(t)
-	public := start(t, func(o *Options) { o.Loopback = false })
+	public := start(t, func(o *Options) { o.Loopback = []bool{false} })
 	publishOne(t, local, "a", "x")
 	publishOne(t, public, "a", "x")
 	for _, path := range inside {
@@ -68,7 +68,7 @@ func TestOwnTopicsAreSeenOnlyByThisMachine(t *testing.T) {
 	}
 	an := get(t, local, raw("GET /events/a,$penstock.stats", "X-Forwarded-For: 1.2.3.4"))
 	an.want(t, "through a proxy", 403, "$penstock.stats", "loopback")
-	an = get(t, start(t, func(o *Options) { o.Loopback = false }), raw("GET /events/$x"))
+	an = get(t, start(t, func(o *Options) { o.Loopback = []bool{false} }), raw("GET /events/$x"))
 	an.want(t, "on a public address", 403, "$x")
 }
 

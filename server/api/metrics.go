@@ -117,7 +117,7 @@ var families = []family{
 	{name: "penstock_draining", kind: "gauge", help: "1 while the server drains.",
 		values: one(func(h *house, _ *figures) float64 { return truth(h.draining.Load()) })},
 
-	{name: "penstock_connections", kind: "gauge", help: "Open connections of the main address: streams, requests in hand, heads awaited, closing ones, and idle ones.", label: "state",
+	{name: "penstock_connections", kind: "gauge", help: "Open connections of the main addresses: streams, requests in hand, heads awaited, closing ones, and idle ones.", label: "state",
 		values: func(_ *house, f *figures, add func(string, float64)) {
 			a := &f.accepted
 			add("stream", float64(f.streams))

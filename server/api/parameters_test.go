@@ -213,7 +213,7 @@ func TestPatternsAreToldFromTopics(t *testing.T) {
 // The server's own topics are hidden from strangers as patterns too; a wildcard in first place
 // does not match them and is nobody's secret.
 func TestPatternsOfOwnTopicsKeepTheirRule(t *testing.T) {
-	a := start(t, func(o *Options) { o.Loopback = false })
+	a := start(t, func(o *Options) { o.Loopback = []bool{false} })
 	for _, p := range []string{"$penstock.>", "$penstock.*", "$x.*.y", "a,$penstock.**"} {
 		an := asked(t, a, [][2]string{{"topic", p}})
 		an.want(t, p, 403, "pattern", "$", "loopback")
@@ -311,12 +311,12 @@ func TestBusyKnowsARequestForAStreamByItsHead(t *testing.T) {
 	a := start(t)
 	id := publishOne(t, a, "a", "x")
 	request := raw("POST /events", jsonBody, "Content-Length: 100", "Accept: text/event-stream", "Last-Event-ID: "+idText(id))
-	if b := string(a.Busy(nil, head(t, request), remote, accept.FullConnections)); !strings.HasPrefix(b, "HTTP/1.1 200") || !strings.HasSuffix(b, "\nid: "+idText(id)+"\n\n") {
+	if b := string(a.Busy(nil, head(t, request), from, accept.FullConnections)); !strings.HasPrefix(b, "HTTP/1.1 200") || !strings.HasSuffix(b, "\nid: "+idText(id)+"\n\n") {
 		t.Errorf("%q", b)
 	}
-	an := parse(t, a.Busy(nil, head(t, raw("POST /events?mode=x", "Content-Length: 2")), remote, accept.FullConnections), false)
+	an := parse(t, a.Busy(nil, head(t, raw("POST /events?mode=x", "Content-Length: 2")), from, accept.FullConnections), false)
 	an.want(t, "a bad one", 400, "mode")
-	an = parse(t, a.Busy(nil, head(t, raw("POST /events", "Content-Length: 2")), remote, accept.FullConnections), false)
+	an = parse(t, a.Busy(nil, head(t, raw("POST /events", "Content-Length: 2")), from, accept.FullConnections), false)
 	an.want(t, "one that is not an EventSource", 503)
 }
 

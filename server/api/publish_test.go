@@ -242,9 +242,9 @@ func TestBadPublishIsRefusedByNameAndPublishesNothing(t *testing.T) {
 // Who may publish without a token: only this machine, by its own name, without a proxy.
 func TestPublishingWithoutATokenIsForThisMachineAlone(t *testing.T) {
 	local := start(t)
-	public := start(t, func(o *Options) { o.Loopback = false })
+	public := start(t, func(o *Options) { o.Loopback = []bool{false} })
 	open := start(t, func(o *Options) {
-		o.Loopback = false
+		o.Loopback = []bool{false}
 		o.Policy, _ = auth.New(auth.Options{Insecure: true})
 	})
 	for _, c := range []struct {

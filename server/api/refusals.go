@@ -4,7 +4,6 @@ package api
 // wait.
 
 import (
-	"net/netip"
 	"sync/atomic"
 
 	"penstock/server/accept"
@@ -73,8 +72,8 @@ func (a *API) tooMany(why reason, text string) *failure {
 // Busy appends the whole answer to a request that came when there was no room for it: 503 or 429,
 // or for an EventSource that asks for a stream the order to come back; after it the connection is
 // closed. h is nil where no head has come. Any goroutine; it does not wait.
-func (a *API) Busy(dst []byte, h *fasthttp.RequestHeader, _ netip.AddrPort, why accept.Full) []byte {
-	r := request{header: h}
+func (a *API) Busy(dst []byte, h *fasthttp.RequestHeader, from accept.From, why accept.Full) []byte {
+	r := request{header: h, listener: from.Listener}
 	full := &fulls[why]
 	f := a.unavailable(full.reason, full.text)
 	if full.client {
@@ -109,8 +108,8 @@ func (a *API) busyStream(r *request, f *failure) *failure {
 // vain, is told before a byte of the body is waited for or any memory is set aside for it. What
 // Serve judges it judges by the same code. most is how many bytes the body may have. Any
 // goroutine; it does not wait.
-func (a *API) Admit(dst []byte, h *fasthttp.RequestHeader, length int64, _ netip.AddrPort) (answer []byte, most int64) {
-	r := request{header: h}
+func (a *API) Admit(dst []byte, h *fasthttp.RequestHeader, length int64, from accept.From) (answer []byte, most int64) {
+	r := request{header: h, listener: from.Listener}
 	f := a.judge(&r)
 	if f == nil {
 		most, f = a.admitBody(&r)

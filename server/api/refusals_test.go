@@ -3,7 +3,6 @@ package api
 // What is refused by a request's head alone, and how refusals are told and counted.
 
 import (
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,7 +15,7 @@ import (
 // admitted asks about a head whose body is still to come.
 func admitted(t *testing.T, a *API, request string, length int64) (an *answer, most int64) {
 	t.Helper()
-	b, most := a.Admit(nil, head(t, request), length, remote)
+	b, most := a.Admit(nil, head(t, request), length, from)
 	if b == nil {
 		return nil, most
 	}
@@ -84,7 +83,7 @@ func TestHeadsAreJudgedBeforeTheirBodies(t *testing.T) {
 	a.Drain()
 	an, _ := admitted(t, a, raw("POST /publish/a", token), 10)
 	an.want(t, "a publish while the server drains", 503, "drains")
-	b, _ := a.Admit(nil, head(t, raw("POST /events", "Accept: text/event-stream")), 10, remote)
+	b, _ := a.Admit(nil, head(t, raw("POST /events", "Accept: text/event-stream")), 10, from)
 	if !strings.HasPrefix(string(b), "HTTP/1.1 200") || !strings.Contains(string(b), "\r\n\r\nretry: ") {
 		t.Errorf("an EventSource got %q", b)
 	}
@@ -99,7 +98,7 @@ func TestEveryFullRoomSaysWhichItIs(t *testing.T) {
 	names := make(map[string]bool)
 	for why := range accept.Full(accept.Fulls) {
 		full := &fulls[why]
-		an := parse(t, a.Busy(nil, head(t, raw("POST /publish/a")), netip.AddrPort{}, why), false)
+		an := parse(t, a.Busy(nil, head(t, raw("POST /publish/a")), accept.From{}, why), false)
 		status := 503
 		if full.client {
 			status = 429

@@ -6,7 +6,6 @@ package api
 import (
 	"bytes"
 	"math/rand/v2"
-	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -28,8 +27,8 @@ type Options struct {
 	// Origins are the allowed origins: "https://app.example.com", or "https://*.example.com"
 	// for one label or more in the star's place. None: the same origin only.
 	Origins []string
-	// Loopback says that the main address is a loopback one.
-	Loopback bool
+	// Loopback says of each main address, in accept's order, whether it is a loopback one.
+	Loopback []bool
 
 	// AdminLoopback says that the address of Admin is one.
 	AdminLoopback bool
@@ -49,11 +48,11 @@ type Options struct {
 
 	Version string // of this build
 
-	// Accepted tells the main address's counters, for /stats and /metrics. It may be nil.
+	// Accepted tells the main addresses' counters, for /stats and /metrics. It may be nil.
 	Accepted func() accept.Stats
 }
 
-// An API answers the requests of one address. New makes that of the main address, Admin that of
+// An API answers requests. New makes that of the main addresses, Admin that of
 // the other one. It is an accept.Handler.
 type API struct {
 	*house
@@ -73,7 +72,7 @@ type house struct {
 	draining atomic.Bool
 }
 
-// New returns the API of the main address. It fails where an origin can't be one.
+// New returns the API of the main addresses. It fails where an origin can't be one.
 func New(o Options) (*API, error) {
 	h := &house{o: o}
 	for _, text := range o.Origins {
@@ -118,7 +117,7 @@ const (
 type route struct {
 	methods string // for Allow and Access-Control-Allow-Methods
 	takes   method // the same
-	main    bool   // on the main address alone
+	main    bool   // on the main addresses alone
 	look    bool   // on the admin address, and where loopback's rules allow it
 }
 
@@ -196,6 +195,8 @@ type request struct {
 	query []byte // with its escapes, without the question mark
 	host  []byte // whom the request is for: Host, or the target's authority
 
+	listener uint8 // the address it came by, as its place in Options.Loopback
+
 	origin []byte // the allowed foreign origin that asks; nil for none
 
 	headers headers
@@ -270,8 +271,8 @@ func (r *request) read() *failure {
 // subscription; where the answer is an error, or is the headers alone, it appends the whole
 // answer to dst, to be sent before the connection is closed; long is true for everything else.
 // The accept thread; it never waits. Nothing it returns refers to h.
-func (a *API) Short(dst []byte, h *fasthttp.RequestHeader, remote netip.AddrPort) (sub *fanout.Subscription, answer []byte, long bool) {
-	r := request{header: h}
+func (a *API) Short(dst []byte, h *fasthttp.RequestHeader, from accept.From) (sub *fanout.Subscription, answer []byte, long bool) {
+	r := request{header: h, listener: from.Listener}
 	f := a.judge(&r)
 	if f == nil {
 		if r.at != atEvents || isOptions(h) {
@@ -313,7 +314,7 @@ func (a *API) Room(path []byte) accept.Room {
 
 // Serve answers a request on the long way. Any goroutine; it may wait.
 func (a *API) Serve(ctx *fasthttp.RequestCtx) {
-	r := request{header: &ctx.Request.Header}
+	r := request{header: &ctx.Request.Header, listener: accept.Source(ctx).Listener}
 	f := a.judge(&r)
 	if f == nil {
 		f = a.serve(ctx, &r)
@@ -465,9 +466,9 @@ func (a *API) maylook(r *request) bool { return a.admin || a.local(r) }
 // local tells whether the request was made on this machine, to a name of this machine, and
 // through no proxy.
 func (a *API) local(r *request) bool {
-	loopback := a.o.Loopback
-	if a.admin {
-		loopback = a.o.AdminLoopback
+	loopback := a.o.AdminLoopback
+	if !a.admin {
+		loopback = a.o.Loopback[r.listener]
 	}
 	return loopback && !r.headers.proxied && auth.LocalHost(r.host)
 }

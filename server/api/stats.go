@@ -247,7 +247,11 @@ func (a *API) streams(resp *fasthttp.Response, r *request) *failure {
 		Streams []streamJSON `json:"streams"`
 	}{[]streamJSON{}}
 	for _, s := range a.o.Shards.Laggards(mostStreams) {
-		list.Streams = append(list.Streams, streamJSON{s.Address.String(), s.Topics, s.Lag, s.Bytes})
+		address := "unix"
+		if s.Address.IsValid() {
+			address = s.Address.String()
+		}
+		list.Streams = append(list.Streams, streamJSON{address, s.Topics, s.Lag, s.Bytes})
 	}
 	return a.answerJSON(resp, list)
 }

@@ -195,7 +195,7 @@ func TestRefusalThatEventSourceSurvives(t *testing.T) {
 		if an.status != 200 || an.body != c.body || an.header["Content-Type"] != "text/event-stream" {
 			t.Errorf("%q: %d %q %v, want 200 and %q behind the retry", c.request, an.status, an.body, an.header, c.body)
 		}
-		if b := a.Busy(nil, head(t, c.request), remote, accept.FullConnections); !strings.HasSuffix(string(b), c.body) || !strings.Contains(string(b), "\r\n\r\nretry: ") {
+		if b := a.Busy(nil, head(t, c.request), from, accept.FullConnections); !strings.HasSuffix(string(b), c.body) || !strings.Contains(string(b), "\r\n\r\nretry: ") {
 			t.Errorf("%q: Busy says %q", c.request, b)
 		}
 	}
@@ -218,9 +218,9 @@ func TestBusyIsA503WithRetryAfter(t *testing.T) {
 	for _, request := range []string{"", raw("GET /"), raw("POST /publish/a"), raw("GET /events/a"), raw("GET /healthz")} {
 		var b []byte
 		if request == "" {
-			b = a.Busy(nil, nil, remote, accept.FullConnections)
+			b = a.Busy(nil, nil, from, accept.FullConnections)
 		} else {
-			b = a.Busy(nil, head(t, request), remote, accept.FullConnections)
+			b = a.Busy(nil, head(t, request), from, accept.FullConnections)
 		}
 		an := parse(t, b, false)
 		an.want(t, request, 503)
@@ -228,7 +228,7 @@ func TestBusyIsA503WithRetryAfter(t *testing.T) {
 			t.Errorf("%q: %v", request, an.header)
 		}
 	}
-	an := parse(t, a.Busy(nil, head(t, raw("POST /publish/a", "Origin: https://app.example.com")), remote, accept.FullConnections), false)
+	an := parse(t, a.Busy(nil, head(t, raw("POST /publish/a", "Origin: https://app.example.com")), from, accept.FullConnections), false)
 	if an.header["Access-Control-Allow-Origin"] != "https://app.example.com" || an.header["Access-Control-Expose-Headers"] != "Retry-After" {
 		t.Errorf("a page can't read why: %v", an.header)
 	}
@@ -237,7 +237,7 @@ func TestBusyIsA503WithRetryAfter(t *testing.T) {
 // In HTTP/1.0 there are no chunks to speak of.
 func TestHeadInHTTP10HasNoTransferEncoding(t *testing.T) {
 	a := start(t)
-	_, b, _ := a.Short(nil, head(t, "HEAD /events/a HTTP/1.0\r\n\r\n"), remote)
+	_, b, _ := a.Short(nil, head(t, "HEAD /events/a HTTP/1.0\r\n\r\n"), from)
 	if s := string(b); strings.Contains(s, "Transfer-Encoding") || strings.Contains(s, "Content-Length") || !strings.Contains(s, "Connection: close\r\n\r\n") {
 		t.Errorf("%q", s)
 	}

@@ -103,7 +103,7 @@ type ShardStats struct {
 
 // StreamInfo describes a stream for whoever looks for the slow ones.
 type StreamInfo struct {
-	Address netip.AddrPort // of the client, as the socket knows it
+	Address netip.AddrPort // of the client, as the socket knows it; not valid for a unix socket
 	Topics  []string       // shared with the audience: do not change
 	Lag     uint64         // bytes of the ring between the stream's place and what its shard has read
 	Bytes   uint64         // bytes held for it

@@ -48,11 +48,16 @@ func RingSize(bytes int) Option {
 // Shards sets --shards.
 func Shards(n int) Option { return func(c *server.Config) { c.Shards = n } }
 
+// Listen adds an address to --listen.
+func Listen(address string) Option {
+	return func(c *server.Config) { c.Listen = append(c.Listen, address) }
+}
+
 // Config returns the settings of a test's server, before its own options: the defaults, a free
 // loopback port, a small ring, and nothing that makes a test wait.
 func Config() server.Config {
 	c := server.DefaultConfig()
-	c.Listen = "127.0.0.1:0"
+	c.Listen = []string{"127.0.0.1:0"}
 	c.RingSize = 8 << 20
 	c.DrainTime = 0
 	return c
