@@ -62,4 +62,10 @@
 //     reader has seen, so After compares.
 //   - The newest entry is stored before the head: who saw a head and then asks
 //     for the newest id gets no less than the ids before that head.
+//
+// # In another process
+//
+// A process that takes over gets the ring's bytes as they lie there (move.go), most of them while
+// the writer still appends: what is before the head never changes. Positions stay what they are,
+// and segments their size; how many of them there are is the new process's own setting.
 package ring

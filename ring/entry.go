@@ -114,7 +114,7 @@ func (e Entry) Frame() []byte { return e.bytes()[HeaderSize:] }
 
 // Size returns how many bytes of the ring the entry takes: header, frame, and what
 // rounds them to a multiple of 8. Any goroutine.
-func (e Entry) Size() int { return entrySize(int(binary.LittleEndian.Uint32(e.h[:]))) }
+func (e Entry) Size() int { return entrySize(e.length()) }
 
 // Clone returns a copy of the entry, header and frame, in memory of its own: to
 // be kept without keeping a segment. Any goroutine.
@@ -126,8 +126,11 @@ func (e Entry) Clone() Entry {
 func (e Entry) bytes() []byte {
 	// Not e.h plus HeaderSize: behind an entry without a frame, that may point at
 	// somebody else's memory.
-	return unsafe.Slice(&e.h[0], HeaderSize+int(binary.LittleEndian.Uint32(e.h[:])))
+	return unsafe.Slice(&e.h[0], HeaderSize+e.length())
 }
+
+// length returns how many bytes the frame has, as the header says.
+func (e Entry) length() int { return int(binary.LittleEndian.Uint32(e.h[:])) }
 
 // entrySize returns how many bytes of the ring an entry with a frame of n bytes takes.
 func entrySize(n int) int { return (HeaderSize + n + align - 1) &^ (align - 1) }

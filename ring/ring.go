@@ -82,9 +82,14 @@ func New(size, maxFrame int) (*Ring, error) {
 		shift:    uint(bits.TrailingZeros(uint(one))),
 		maxFrame: maxFrame,
 		limit:    Position((count - 1) * one),
-		segments: make([]atomic.Pointer[segment], ceilPower(count)),
+		segments: newDirectory(count),
 	}
 	return r, nil
+}
+
+// newDirectory makes a directory with room for so many segments.
+func newDirectory(count int) []atomic.Pointer[segment] {
+	return make([]atomic.Pointer[segment], ceilPower(count))
 }
 
 // Size returns how many bytes of segments the ring holds at the most.
@@ -265,7 +270,7 @@ func (r *Ring) Append(h Header, frame []byte) Position {
 	}
 	offset := uint(p - s.base)
 	if offset>>markShift >= r.w.marked {
-		r.mark(s, h.ID, offset)
+		r.w.mark(s, h.ID, offset)
 	}
 	b := s.data[offset:][:size]
 	h.put(b, frame)
@@ -292,9 +297,9 @@ func (r *Ring) begin(p Position, id uint64) *segment {
 }
 
 // mark sets all marks up to the offset to the entry there. Writer.
-func (r *Ring) mark(s *segment, id uint64, offset uint) {
-	for ; r.w.marked <= offset>>markShift; r.w.marked++ {
-		m := &s.marks[r.w.marked]
+func (w *writer) mark(s *segment, id uint64, offset uint) {
+	for ; w.marked <= offset>>markShift; w.marked++ {
+		m := &s.marks[w.marked]
 		m.offset.Store(uint32(offset))
 		m.id.Store(id) // last: who sees it sees the offset
 	}
