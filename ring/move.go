@@ -174,6 +174,13 @@ func (c *Copy) Ring(size, maxFrame int, tail, head Position) (*Ring, error) {
 	return r, nil
 }
 
+// Over reports whether the ring holds more than Span, as one may that was copied from a greater
+// one: until as much has been dropped. A single entry may be more. Writer.
+func (r *Ring) Over() bool {
+	e, _, ok := r.Oldest()
+	return ok && r.w.head-r.w.tail > r.limit && e.ID() != r.w.newestID
+}
+
 // Bytes returns the entry's header and frame, as EntryOf takes them. They belong to the ring and
 // must never be written. Any goroutine.
 func (e Entry) Bytes() []byte { return e.bytes() }

@@ -59,23 +59,21 @@ func (s *Sequencer) PublishBatch(ps []Publication, ids []uint64) (fresh int, err
 	if keyed {
 		return s.publishKeyed(ps, ids)
 	}
-	if err := s.publishBatch(ps, ids); err != nil {
+	if err := s.publishBatch(ps, ids, nil); err != nil {
 		return 0, err
 	}
 	return len(ps), nil
 }
 
-// publishBatch publishes a judged batch of one event or more, whatever its keys.
-func (s *Sequencer) publishBatch(ps []Publication, ids []uint64) error {
-	if err := s.enter(); err != nil {
-		return err
-	}
-	defer s.leave()
+// publishBatch publishes a judged batch of one event or more, whatever its keys. Those of keyed, if
+// there is one, are known before a Freeze finds this publisher outside.
+func (s *Sequencer) publishBatch(ps []Publication, ids []uint64, keyed *keyed) error {
 	n, size := slice(ps)
-	granted, err := s.gate.pass(false, size)
+	granted, err := s.enter(false, size)
 	if err != nil {
 		return err
 	}
+	defer s.leave()
 	sc := scratches.Get().(*scratch)
 	defer sc.free()
 	defer s.letGo(sc)
@@ -90,6 +88,9 @@ func (s *Sequencer) publishBatch(ps []Publication, ids []uint64) error {
 		s.publishSlice(sc, ps[done:done+n], sc.topics[done:done+n], ids[done:done+n])
 		s.gate.through(granted)
 		if done += n; done == len(ps) {
+			if keyed != nil {
+				s.keys.settle(keyed, ids)
+			}
 			return nil
 		}
 		n, size = slice(ps[done:])

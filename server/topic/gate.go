@@ -110,16 +110,18 @@ func (g *gate) join(patient bool) *waiter {
 // stand waits until it is w's turn and the shards have caught up.
 func (g *gate) stand(w *waiter, patient bool) error {
 	var late <-chan time.Time
-	var drain <-chan struct{}
+	var drain, frozen <-chan struct{}
 	if !patient {
 		w.timer.Reset(g.wait)
 		defer w.timer.Stop()
-		late, drain = w.timer.C, g.drain
+		late, drain, frozen = w.timer.C, g.drain, g.s.ice.Load().frozen
 	}
 	for {
 		select {
 		case <-drain:
 			return ErrDraining
+		case <-frozen:
+			return errFrozen
 		case <-late:
 			return ErrOverload
 		case <-w.look:

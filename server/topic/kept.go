@@ -44,7 +44,16 @@ func (s *Sequencer) keepLocked(t *Topic, e ring.Entry, at ring.Position) {
 		s.dropKeptLocked(t)
 		return
 	}
-	k := &keptFrame{entry: e.Clone(), at: at, newer: nil}
+	s.addKeptLocked(t, &keptFrame{entry: e.Clone(), at: at})
+	for int(t.keptCount) > keep {
+		s.dropOldestLocked(t)
+	}
+	s.keepers.add(t)
+	s.evictLocked()
+}
+
+// addKeptLocked makes k the newest of what t keeps.
+func (s *Sequencer) addKeptLocked(t *Topic, k *keptFrame) {
 	last := t.kept.Load()
 	k.older.Store(last)
 	if last != nil {
@@ -56,11 +65,6 @@ func (s *Sequencer) keepLocked(t *Topic, e ring.Entry, at ring.Position) {
 	t.keptCount++
 	s.keptFrames++
 	s.keptBytes += k.size()
-	for int(t.keptCount) > keep {
-		s.dropOldestLocked(t)
-	}
-	s.keepers.add(t)
-	s.evictLocked()
 }
 
 // dropOldestLocked lets go of the oldest of several kept frames.
@@ -107,17 +111,22 @@ func (s *Sequencer) evictLocked() {
 // makeRoomLocked moves the tail on until a frame of n bytes has room.
 func (s *Sequencer) makeRoomLocked(n int) {
 	for !s.ring.Room(n) {
-		e, at, ok := s.ring.Oldest()
-		if !ok {
-			panic("topic: an empty ring has no room for a frame of the size that it was made for")
-		}
-		t := s.byNumber[e.Topic()]
-		s.keepLocked(t, e, at)
-		if e.Number() == t.events.Load() {
-			t.isSilent = true
-			s.silent.add(t)
-		}
-		s.dropped.Store(e.ID()) // before the tail moves: see Dropped
-		s.ring.Drop()
+		s.dropLocked()
 	}
+}
+
+// dropLocked drops the ring's oldest entry, and keeps what is to outlive it.
+func (s *Sequencer) dropLocked() {
+	e, at, ok := s.ring.Oldest()
+	if !ok {
+		panic("topic: an empty ring has no room for a frame of the size that it was made for")
+	}
+	t := s.byNumber[e.Topic()]
+	s.keepLocked(t, e, at)
+	if e.Number() == t.events.Load() {
+		t.isSilent = true
+		s.silent.add(t)
+	}
+	s.dropped.Store(e.ID()) // before the tail moves: see Dropped
+	s.ring.Drop()
 }

@@ -91,11 +91,12 @@ func newKeys(most int) keys {
 
 // A keyed is a batch with keys: which of it is new, and where the ids of the rest come from.
 type keyed struct {
-	flight *flight
-	hashes []keyHash // of the new ones; the zero value where there is no key
-	fresh  []Publication
-	at     []int       // where in the batch they stand
-	twins  map[int]int // who has the same key as an earlier one of the batch: that one
+	flight  *flight
+	settled bool
+	hashes  []keyHash // of the new ones; the zero value where there is no key
+	fresh   []Publication
+	at      []int       // where in the batch they stand
+	twins   map[int]int // who has the same key as an earlier one of the batch: that one
 }
 
 // take claims all of a batch's keys that are new, in one step, and stores the ids of those that
@@ -157,8 +158,12 @@ func (k *keys) tryTake(ps []Publication, ids []uint64, hashes []keyHash) (b *key
 }
 
 // settle ends a flight: with the ids that its new events got its keys are known from now on,
-// without them it is as if they had never been used.
+// without them it is as if they had never been used. What was settled before stays so.
 func (k *keys) settle(b *keyed, ids []uint64) {
+	if b.settled {
+		return
+	}
+	b.settled = true
 	k.mu.Lock()
 	now := k.now()
 	for i, h := range b.hashes {
@@ -204,6 +209,30 @@ func (k *keys) forgetOldestLocked() {
 	}
 }
 
+// export appends the keys that are known, the oldest first, with their ages.
+func (k *keys) export(dst []keyState) []keyState {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now, skip := k.now(), k.skip
+	for _, chunk := range k.queue {
+		for _, known := range chunk[skip:] {
+			dst = append(dst, keyState{known.hash, k.known[known.hash], now - known.at})
+		}
+		skip = 0
+	}
+	return dst
+}
+
+// load remembers the keys of another process.
+func (k *keys) load(all []keyState) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now := k.now()
+	for i := range all {
+		k.rememberLocked(all[i].hash, all[i].id, now-all[i].age)
+	}
+}
+
 // figures are how many keys are known now, and how often one was used again.
 func (k *keys) figures() (known int, repeats uint64) {
 	k.mu.Lock()
@@ -216,18 +245,17 @@ func (k *keys) figures() (known int, repeats uint64) {
 // new.
 func (s *Sequencer) publishKeyed(ps []Publication, ids []uint64) (fresh int, err error) {
 	b := s.keys.take(ps, ids)
+	defer func() { s.keys.settle(b, nil) }() // whatever happens: others may wait
 	var got []uint64
-	defer func() { s.keys.settle(b, got) }() // whatever happens: others may wait
 	if len(b.fresh) > 0 {
-		fresh := make([]uint64, len(b.fresh))
-		if err := s.publishBatch(b.fresh, fresh); err != nil {
+		got = make([]uint64, len(b.fresh))
+		if err := s.publishBatch(b.fresh, got, b); err != nil {
 			var one *BatchError
 			if errors.As(err, &one) {
 				one.Index = b.at[one.Index]
 			}
 			return 0, err
 		}
-		got = fresh
 	}
 	for i, at := range b.at {
 		ids[at] = got[i]

@@ -65,6 +65,9 @@ type Options struct {
 	MaxWaiting  int           // how many wait at the most, more are refused; 0: 1,024
 
 	Now func() int64 // microseconds since 1970; nil: the clock. Any goroutine
+
+	Past *State     // of another process, to be gone on with; nil: none
+	Ring *ring.Copy // the ring that belongs to it
 }
 
 // A Sequencer gives each event its id and its place in the ring, and wakes the shards.
@@ -98,7 +101,9 @@ type Sequencer struct {
 
 	draining  atomic.Bool
 	drainOnce sync.Once
-	left      chan struct{} // told when the last publisher inside leaves, while draining
+	frozen    atomic.Bool
+	ice       atomic.Pointer[ice]
+	left      chan struct{} // told when the last publisher inside leaves, while draining or frozen
 	drained   chan struct{} // closed when none is left
 
 	_      [128]byte
@@ -124,7 +129,7 @@ type Sequencer struct {
 // New makes a sequencer with an empty ring. Its ids begin after the present time.
 // The error names the option that can't be.
 func New(o Options) (*Sequencer, error) {
-	r, err := ring.New(o.RingSize, o.MaxEventSize)
+	r, err := o.ring()
 	if err != nil {
 		return nil, err
 	}
@@ -136,6 +141,9 @@ func New(o Options) (*Sequencer, error) {
 		o.Now = func() int64 { return time.Now().UnixMicro() }
 	}
 	start := uint64(max(o.Now(), 0))
+	if o.Past != nil {
+		start = o.Past.StartID
+	}
 	quarter := r.Size() / 4
 	s := &Sequencer{
 		ring:       r,
@@ -164,7 +172,19 @@ func New(o Options) (*Sequencer, error) {
 		maxWaiting: or(o.MaxWaiting, 1024),
 		drain:      make(chan struct{}),
 	}
+	s.ice.Store(newIce())
+	if o.Past != nil {
+		s.goOn(o.Past)
+	}
 	return s, nil
+}
+
+// ring makes the ring, or takes over that of the past.
+func (o *Options) ring() (*ring.Ring, error) {
+	if o.Past == nil {
+		return ring.New(o.RingSize, o.MaxEventSize)
+	}
+	return o.Ring.Ring(o.RingSize, o.MaxEventSize, o.Past.Tail, o.Past.Head)
 }
 
 // or returns the value, or the default where it is zero.
@@ -241,17 +261,12 @@ func (s *Sequencer) publish(p *Publication, own bool) (id uint64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := s.enter(); err != nil {
+	granted, err := s.enter(own, size)
+	if err != nil {
 		return 0, err
 	}
 	defer s.leave()
-	if !own {
-		granted, err := s.gate.pass(false, size)
-		if err != nil {
-			return 0, err
-		}
-		defer s.gate.through(granted)
-	}
+	defer s.gate.through(granted)
 	sc := scratches.Get().(*scratch)
 	defer sc.free()
 	sc.buf = sc.buf[:0]
@@ -383,19 +398,35 @@ func (s *Sequencer) skipTarget(n uint64, prev ring.Position) ring.Position {
 	return p
 }
 
-// enter counts a publisher in, unless the server drains.
-func (s *Sequencer) enter() error {
-	s.inside.Add(1)
-	// After the count: Drain stores, then waits for those that it counts.
-	if s.draining.Load() {
+// enter counts a publisher in who is about to publish so many bytes, unless the server drains. All
+// but the server's own wait at the gate; what that has granted goes back by gate.through. While
+// the sequencer is frozen everybody waits outside.
+func (s *Sequencer) enter(own bool, size int) (granted int, err error) {
+	for {
+		s.inside.Add(1)
+		// After the count: Drain and Freeze store, then wait for those that it counts.
+		switch {
+		case s.draining.Load():
+			err = ErrDraining
+		case s.frozen.Load():
+			err = errFrozen
+		case own:
+			return 0, nil
+		default:
+			if granted, err = s.gate.pass(false, size); err == nil {
+				return granted, nil
+			}
+		}
 		s.leave()
-		return ErrDraining
+		if err != errFrozen {
+			return 0, err
+		}
+		s.awaitThaw()
 	}
-	return nil
 }
 
 func (s *Sequencer) leave() {
-	if s.inside.Add(-1) == 0 && s.draining.Load() {
+	if s.inside.Add(-1) == 0 && (s.draining.Load() || s.frozen.Load()) {
 		select {
 		case s.left <- struct{}{}:
 		default:

@@ -192,7 +192,7 @@ func (m *slow) gather(names []string, after uint64, from, limit ring.Position) (
 func TestPastAgreesWithTheSlowTwin(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		var m *slow
-		s, err := New(Options{
+		o := Options{
 			RingSize: 64 << 10, MaxEventSize: 8 << 10,
 			MaxTopics: rapid.IntRange(2, 40).Draw(rt, "max topics"),
 			Keep:      rapid.SampledFrom([]int{0, 1, 1, 2, 7, 100}).Draw(rt, "keep"),
@@ -203,7 +203,8 @@ func TestPastAgreesWithTheSlowTwin(t *testing.T) {
 				}
 				return m.now
 			},
-		})
+		}
+		s, err := New(o)
 		if err != nil {
 			rt.Fatal(err)
 		}
@@ -262,6 +263,16 @@ func TestPastAgreesWithTheSlowTwin(t *testing.T) {
 				n := name.Draw(rt, "topic")
 				held[n] = append(held[n], s.table.Acquire(n, 0))
 				m.topic(n).held++
+			},
+			"upgrade": func(rt *rapid.T) {
+				s, f = moved(rt, s, o)
+				m.s = s
+				for n, topics := range held {
+					for i := range topics {
+						topics[i] = s.table.Acquire(n, 0)
+					}
+				}
+				s.Settle()
 			},
 			"leave": func(rt *rapid.T) {
 				n := name.Draw(rt, "topic")

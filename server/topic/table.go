@@ -7,8 +7,9 @@ package topic
 // changes what is published: with the sequencer's lock.
 
 import (
-	"hash/maphash"
 	"math"
+	"math/bits"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -194,9 +195,9 @@ const (
 
 // A Table has the topics by name. Its zero value is of no use: the sequencer makes it.
 type Table struct {
-	seed     maphash.Seed
-	start    uint64 // since of what was never here
-	counters int    // of each topic: one for publishers, one for each shard
+	seed     [2]uint64 // of the hash by which names are in parts; the same in a process that takes over
+	start    uint64    // since of what was never here
+	counters int       // of each topic: one for publishers, one for each shard
 	numbers  atomic.Uint64
 	len      atomic.Int64
 	released atomic.Pointer[Topic] // stack of topics to look at again before one is forgotten
@@ -217,7 +218,7 @@ type part struct {
 }
 
 func newTable(start uint64) *Table {
-	tb := &Table{seed: maphash.MakeSeed(), start: start, counters: 1, forgotten: new([slots]atomic.Uint64)}
+	tb := &Table{seed: [2]uint64{rand.Uint64(), rand.Uint64() | 1}, start: start, counters: 1, forgotten: new([slots]atomic.Uint64)}
 	for i := range tb.parts {
 		tb.parts[i].topics = make(map[string]*Topic)
 	}
@@ -225,7 +226,28 @@ func newTable(start uint64) *Table {
 }
 
 func (tb *Table) part(name string) *part {
-	return &tb.parts[maphash.String(tb.seed, name)%parts]
+	return &tb.parts[tb.hash(name)%parts]
+}
+
+// hash multiplies and folds eight bytes at a time. Whoever does not know the seed can't choose
+// names that lie in one part; that a snapshot goes on at the right part after an upgrade
+// (MatchingIn) is why it is not maphash's, whose seed stays in its process.
+func (tb *Table) hash(name string) uint64 {
+	h := tb.seed[0] ^ uint64(len(name))
+	for ; len(name) >= 8; name = name[8:] {
+		h = fold(h^(uint64(name[0])|uint64(name[1])<<8|uint64(name[2])<<16|uint64(name[3])<<24|
+			uint64(name[4])<<32|uint64(name[5])<<40|uint64(name[6])<<48|uint64(name[7])<<56), tb.seed[1])
+	}
+	rest := uint64(0)
+	for i := range len(name) {
+		rest |= uint64(name[i]) << (8 * i)
+	}
+	return fold(fold(h^rest, tb.seed[1]), tb.seed[0]|1)
+}
+
+func fold(a, b uint64) uint64 {
+	hi, lo := bits.Mul64(a, b)
+	return hi ^ lo
 }
 
 // slot is where the ids of a forgotten name are remembered. FNV-1a and not the hash of
@@ -298,6 +320,11 @@ func (tb *Table) makeLocked(p *part, name string) *Topic {
 	t := &Topic{name: strings.Clone(name), number: tb.numbers.Add(1)}
 	// The slot is read with the lock that forgetting this name takes to remove it.
 	t.since = max(tb.start, tb.slot(name).Load())
+	return tb.addLocked(p, t)
+}
+
+// addLocked puts a new topic into its part, with the part's lock.
+func (tb *Table) addLocked(p *part, t *Topic) *Topic {
 	t.head.Store(uint64(ring.None))
 	if tb.counters <= len(t.few) {
 		t.counters = t.few[:tb.counters]
