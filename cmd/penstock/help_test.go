@@ -101,9 +101,11 @@ func TestHelpShowsEverythingOfASetting(t *testing.T) {
 func TestDocumentsNameFlagsThatExist(t *testing.T) {
 	known := []string{
 		// Of other programs.
-		"--ulimit",     // docker run
-		"--now",        // systemctl enable
-		"--system",     // sysctl
+		"--ulimit",                                   // docker run
+		"--now",                                      // systemctl enable
+		"--system",                                   // sysctl
+		"--build",                                    // docker compose up
+		"--from-literal", "--allowed-unsafe-sysctls", // kubectl, kubelet
 		"--compressed", // curl
 	}
 	flags := regexp.MustCompile(`--[a-z][a-z-]+[a-z]`)
