@@ -226,7 +226,7 @@ func (d *Dechunker) framing(c byte) (want string) {
 func (d *Dechunker) noisy() (want string) {
 	d.noise++
 	if d.noise > maxChunkNoise {
-		return "an end of the extensions or the trailer, which have 4096 bytes"
+		return "an end: a chunk's extensions have at most 4096 bytes, and so has the trailer"
 	}
 	return ""
 }

@@ -274,3 +274,36 @@ func TestSlowHandlerIsNotCut(t *testing.T) {
 		t.Errorf("%+v", a)
 	}
 }
+
+// Whoever is refused behind a whole head is answered as the one who asked with it: a page elsewhere
+// may read why.
+func TestRefusalsKnowWhoAsked(t *testing.T) {
+	s := start(t, func(o *Options) { o.BodyTimeout, o.MaxBodySize = 60*time.Millisecond, 1000 })
+	const origin = "Origin: https://app.example\r\n"
+	chunked := strings.Replace(chunkedPost, "Host: a\r\n", "Host: a\r\n"+origin, 1)
+	for _, c := range []struct {
+		what, request string
+		status        int
+	}{
+		{"too large, all there", post("/echo", 2000, origin) + strings.Repeat("x", 2000), 413},
+		{"too large, in chunks", chunked + "7d0\r\n" + strings.Repeat("x", 2000), 413},
+		{"stopped", post("/echo", 10, origin) + "x", 408},
+		{"stopped within a chunk", chunked + "5\r\nhe", 408},
+		{"no chunk", chunked + "nonsense\r\n", 400},
+		{"trailer of 5,000 bytes", chunked + "1\r\nx\r\n0\r\n" + strings.Repeat("X-A: "+strings.Repeat("y", 93)+"\r\n", 50) + "\r\n", 431},
+		{"trailer of one line of 4,000 bytes", chunked + "1\r\nx\r\n0\r\nX-A: " + strings.Repeat("y", 3985) + "\r\n\r\n", 200},
+	} {
+		conn := s.dial(t)
+		conn.send(c.request)
+		a := conn.answer()
+		if got := a.header.Get("X-Origin"); a.status != c.status || a.status != 200 && got != "https://app.example" {
+			t.Errorf("%s: %d %s, for the origin %q", c.what, a.status, a.body, got)
+		}
+		t.Logf("%s: %d %s", c.what, a.status, a.body)
+	}
+	conn := s.dial(t)
+	conn.send(strings.Replace(chunkedPost, "Host: a\r\n", "", 1) + "1\r\nx\r\n")
+	if a := conn.answer(); a.status != 400 || a.header.Get("X-Origin") != "" {
+		t.Errorf("without Host: %+v", a)
+	}
+}

@@ -116,7 +116,7 @@ func (l *long) away() {
 		// netpoll closes it next.
 		if was == partial && half {
 			a.count.badHeads.Add(1)
-			send(l.fd, a.o.Handler.Error(nil, halfHead.status, halfHead.text))
+			send(l.fd, a.o.Handler.Error(nil, nil, halfHead.status, halfHead.text))
 		}
 		a.count.open.Add(-1)
 	}

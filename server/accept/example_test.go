@@ -20,7 +20,7 @@ func (greeter) Short(dst []byte, h *fasthttp.RequestHeader, _ accept.From) (*fan
 
 func (greeter) Serve(ctx *fasthttp.RequestCtx) { fmt.Fprintf(ctx, "hello %s\n", ctx.PostBody()) }
 
-func (greeter) Error(dst []byte, status int, text string) []byte {
+func (greeter) Error(dst []byte, _ *fasthttp.RequestHeader, status int, text string) []byte {
 	return fmt.Appendf(dst, "HTTP/1.1 %d Error\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", status, len(text), text)
 }
 
@@ -29,7 +29,7 @@ func (greeter) Admit([]byte, *fasthttp.RequestHeader, int64, accept.From) ([]byt
 }
 
 func (g greeter) Busy(dst []byte, _ *fasthttp.RequestHeader, _ accept.From, _ accept.Full) []byte {
-	return g.Error(dst, 503, "come back later\n")
+	return g.Error(dst, nil, 503, "come back later\n")
 }
 
 func (greeter) Room([]byte) accept.Room { return accept.Shared }

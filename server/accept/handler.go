@@ -33,8 +33,9 @@ type Handler interface {
 	Serve(ctx *fasthttp.RequestCtx)
 
 	// Error appends a whole HTTP/1.1 answer to a request that can't be taken (400 to 505), with
-	// Connection: close. Any goroutine.
-	Error(dst []byte, status int, text string) []byte
+	// Connection: close. h is nil where no head that can be taken has come whole. Any goroutine; it
+	// must not wait.
+	Error(dst []byte, h *fasthttp.RequestHeader, status int, text string) []byte
 
 	// Admit judges a request by its head alone, while its body is still to come: a whole answer
 	// with Connection: close, appended to dst, ends the connection before anything was waited for;

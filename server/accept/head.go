@@ -31,10 +31,11 @@ func bad(format string, args ...any) *refusal {
 }
 
 var (
-	longTarget = &refusal{414, "request target over 64 KiB; send long lists of topics over several streams"}
-	longFields = &refusal{431, "header over 16 KiB; the fields of a request take at most that together"}
-	halfHead   = &refusal{400, "the request ends within its head; a head ends with an empty line"}
-	lateHead   = &refusal{408, "the request's head has not arrived in time"}
+	longTarget  = &refusal{414, "request target over 64 KiB; send long lists of topics over several streams"}
+	longFields  = &refusal{431, "header over 16 KiB; the fields of a request take at most that together"}
+	longTrailer = &refusal{431, "trailer of the body over 4 KiB; its fields take at most that together"}
+	halfHead    = &refusal{400, "the request ends within its head; a head ends with an empty line"}
+	lateHead    = &refusal{408, "the request's head has not arrived in time"}
 )
 
 // A scan is a search for a head's end that goes on as bytes come. The zero value begins one.
@@ -121,6 +122,7 @@ type head struct {
 	chunked bool // Transfer-Encoding: chunked
 	expects bool // 100-continue
 	closes  bool // Connection: close
+	origin  bool // there is an Origin: a page asks
 }
 
 // parse judges the head p[:size] that s has found. A head that it lets pass has a request line
@@ -227,12 +229,14 @@ func (h *head) field(name, value []byte, hosts *int) *refusal {
 			*hosts++
 			h.host = value
 		}
-	case len("Expect"):
+	case len("Expect"): // and Origin
 		if fold(name, "expect") {
 			if !fold(value, "100-continue") {
 				return &refusal{417, "Expect takes 100-continue alone"}
 			}
 			h.expects = true
+		} else if fold(name, "origin") {
+			h.origin = true
 		}
 	case len("Connection"):
 		if fold(name, "connection") && listed(value, "close") {

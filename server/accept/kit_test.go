@@ -65,7 +65,7 @@ func (h *house) Short(dst []byte, head *fasthttp.RequestHeader, from From) (*fan
 	h.saw(from)
 	switch {
 	case path == "/events/refused":
-		return nil, h.Error(dst, 404, "no such topic"), false
+		return nil, h.Error(dst, head, 404, "no such topic"), false
 	case head.IsHead():
 		return nil, append(dst, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"...), false
 	}
@@ -106,10 +106,15 @@ func (h *house) Serve(ctx *fasthttp.RequestCtx) {
 	}
 }
 
-func (h *house) Error(dst []byte, status int, text string) []byte {
+// Error says back which origin asked, where it is told.
+func (h *house) Error(dst []byte, head *fasthttp.RequestHeader, status int, text string) []byte {
+	origin := ""
+	if head != nil && len(head.Peek("Origin")) > 0 {
+		origin = "X-Origin: " + string(head.Peek("Origin")) + "\r\n"
+	}
 	body := fmt.Sprintf("{\"error\":%q}\n", text)
-	return fmt.Appendf(dst, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s",
-		status, http.StatusText(status), len(body), body)
+	return fmt.Appendf(dst, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\n%sConnection: close\r\nContent-Length: %d\r\n\r\n%s",
+		status, http.StatusText(status), origin, len(body), body)
 }
 
 // Admit refuses /secret without Authorization; with it 1,000 bytes may come.
@@ -118,7 +123,7 @@ func (h *house) Admit(dst []byte, head *fasthttp.RequestHeader, length int64, _ 
 		return nil, 1 << 20
 	}
 	if len(head.Peek("Authorization")) == 0 {
-		return h.Error(dst, 401, fmt.Sprintf("%d bytes of nobody", length)), 0
+		return h.Error(dst, head, 401, fmt.Sprintf("%d bytes of nobody", length)), 0
 	}
 	return nil, 1000
 }

@@ -437,7 +437,7 @@ func (a *Acceptor) close(fd int32) {
 
 // refuse answers a head that can't be taken.
 func (a *Acceptor) refuse(fd, at int32, no *refusal) {
-	a.answer(fd, at, a.o.Handler.Error(a.short.answer[:0], no.status, no.text))
+	a.answer(fd, at, a.o.Handler.Error(a.short.answer[:0], nil, no.status, no.text))
 }
 
 // readMail does what other goroutines have left.

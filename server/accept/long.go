@@ -16,6 +16,7 @@ package accept
 // how one leaves.
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net"
@@ -129,6 +130,8 @@ type long struct {
 	slow     bool // holds a part of its address's share: the body is still to come
 
 	no      *refusal // why the connection is answered and closed
+	answer  []byte   // what no answers, where that was made while there was a head
+	asked   []byte   // a copy of the head whose body is read, where a page asks: it may read why not
 	keep    bool     // fasthttp is done and waits for the next request
 	mute    bool     // what fasthttp writes is thrown away
 	sub     *fanout.Subscription
@@ -353,6 +356,7 @@ func (l *long) request() {
 	case h.length > l.bodyMost:
 		a.count.badBody.Add(1)
 		l.no = bodyTooLarge(l.bodyMost)
+		l.answer = l.refusal(l.atHand())
 		l.refuse()
 		return
 	case h.length > freeBody && !l.reserve(h.length):
@@ -360,6 +364,9 @@ func (l *long) request() {
 		return
 	}
 	defer l.release()
+	if l.asked = nil; h.origin && (h.chunked || h.length > 0) {
+		l.asked = bytes.Clone(l.ahead(headMost)[:h.size])
+	}
 	h.method, h.target, h.host = nil, nil, nil
 	server := a.small
 	if large {
@@ -417,7 +424,7 @@ func (l *long) admit() (answer []byte) {
 		// One request's bug must not end everybody's streams.
 		if r := recover(); r != nil {
 			l.a.caught(r, j.header.RequestURI())
-			answer = l.a.o.Handler.Error(nil, mistake.status, mistake.text)
+			answer = l.a.o.Handler.Error(nil, &j.header, mistake.status, mistake.text)
 		}
 	}()
 	length := l.head.length
@@ -470,33 +477,51 @@ func (l *long) reserve(n int64) bool {
 
 func (l *long) release() {
 	l.a.bodies.Add(-l.reserved)
-	l.reserved = 0
+	l.reserved, l.asked = 0, nil
 }
 
 // refuse answers with what no says, and ends the connection.
 func (l *long) refuse() {
 	if l.no.full() {
-		why := FullBodies
-		if l.no == noHeads {
-			why = FullHeads
-		}
 		l.a.count.busy.Add(1)
-		l.last(l.a.o.Handler.Busy(nil, nil, l.from, why)) // the head's bytes are gone
-		return
 	}
-	l.last(l.a.o.Handler.Error(nil, l.no.status, l.no.text))
+	if l.answer == nil {
+		var h *fasthttp.RequestHeader // fasthttp has forgotten it
+		if l.asked != nil {
+			h = parsed(l.asked)
+		}
+		l.answer = l.refusal(h)
+	}
+	l.last(l.answer)
+}
+
+// refusal is the answer that no calls for, to a request with this head; nil where there is none.
+func (l *long) refusal(h *fasthttp.RequestHeader) []byte {
+	switch {
+	case l.no == noHeads:
+		return l.a.o.Handler.Busy(nil, h, l.from, FullHeads)
+	case l.no.full():
+		return l.a.o.Handler.Busy(nil, h, l.from, FullBodies)
+	}
+	return l.a.o.Handler.Error(nil, h, l.no.status, l.no.text)
 }
 
 // busy answers a request that there is no room for, and ends the connection.
 func (l *long) busy(why Full) {
 	l.a.count.busy.Add(1)
+	l.last(l.a.o.Handler.Busy(nil, l.atHand(), l.from, why))
+}
+
+// atHand parses the head that is at hand and was not read yet; nil where it can't be.
+func (l *long) atHand() *fasthttp.RequestHeader { return parsed(l.ahead(headMost)[:l.head.size]) }
+
+func parsed(head []byte) *fasthttp.RequestHeader {
 	var s short
 	s.reader = bufioReader(headMost)
-	var h *fasthttp.RequestHeader
-	if p := l.ahead(headMost); s.parse(p[:l.head.size]) == nil {
-		h = &s.header
+	if s.parse(head) != nil {
+		return nil
 	}
-	l.last(l.a.o.Handler.Busy(nil, h, l.from, why))
+	return &s.header
 }
 
 // last sends the last answer of a connection and lingers.
@@ -516,6 +541,7 @@ func (a *Acceptor) serve(ctx *fasthttp.RequestCtx) {
 		if r := recover(); r != nil {
 			a.caught(r, ctx.Request.Header.RequestURI())
 			l.mute, l.sub, l.no = true, nil, mistake
+			l.answer = l.refusal(&ctx.Request.Header)
 		}
 		// fasthttp would keep a large body's memory for the next request.
 		ctx.Request.ReleaseBody(freeBody)
@@ -564,6 +590,8 @@ func failed(ctx *fasthttp.RequestCtx, err error) {
 		// Reading has failed, and knows why.
 	case errors.Is(err, fasthttp.ErrBodyTooLarge):
 		l.no = bodyTooLarge(l.bodyMost)
+	case errors.As(err, new(*fasthttp.ErrSmallBuffer)):
+		l.no = longTrailer // the head was measured before
 	default:
 		l.no = bad("the request can't be taken: %v", err)
 	}

@@ -80,7 +80,7 @@ func (a *Acceptor) judge(from From) (sub *fanout.Subscription, answer []byte, lo
 		// One request's bug must not end everybody's streams.
 		if r := recover(); r != nil {
 			a.caught(r, s.header.RequestURI())
-			sub, answer, long = nil, a.o.Handler.Error(s.answer[:0], mistake.status, mistake.text), false
+			sub, answer, long = nil, a.o.Handler.Error(s.answer[:0], &s.header, mistake.status, mistake.text), false
 		}
 	}()
 	return a.o.Handler.Short(s.answer[:0], &s.header, from)

@@ -129,7 +129,7 @@ func (l *long) expire(now int64) {
 	case l.phase == between || l.phase == partial:
 		// No goroutine is in it, and none will do more than linger from here.
 		a.count.timeouts.Add(1)
-		send(l.fd, a.o.Handler.Error(nil, lateHead.status, lateHead.text))
+		send(l.fd, a.o.Handler.Error(nil, nil, lateHead.status, lateHead.text))
 		shut(l.fd, unix.SHUT_WR)
 		l.phase = ended
 		l.deadline.Store(now + int64(a.lingerTimeout()))

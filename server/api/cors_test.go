@@ -121,6 +121,12 @@ func TestPreflightSaysWhatMayBeAsked(t *testing.T) {
 			t.Errorf("%s: %d, methods %q, want %q", path, an.status, got, methods)
 		}
 	}
+	an = long(t, a, raw("OPTIONS *"))
+	if an.status != 204 || an.header["Allow"] != "GET, HEAD, POST, QUERY, DELETE, OPTIONS" {
+		t.Errorf("OPTIONS *: %d %v", an.status, an.header)
+	}
+	an = long(t, a, raw("GET *"))
+	an.want(t, "GET *", 400, "path")
 	an = long(t, a, raw("OPTIONS /events"))
 	if an.status != 204 || an.header["Allow"] != "GET, HEAD, POST, QUERY, OPTIONS" || an.header["Access-Control-Allow-Methods"] != "" {
 		t.Errorf("OPTIONS without a preflight: %d %v", an.status, an.header)

@@ -92,10 +92,14 @@ func (a *API) publishFailure(err error) *failure {
 	return badRequest("%v", err)
 }
 
-// Error appends a whole HTTP/1.1 answer to a request that could not even be parsed: status and
-// text as every error has them, and the end of the connection. The accept thread.
-func (a *API) Error(dst []byte, status int, text string) []byte {
-	var r request
+// Error appends a whole HTTP/1.1 answer to a request that could not be taken: status and text as
+// every error has them, for the page that asked where its origin may, and the end of the
+// connection. h is nil where there is no head that could be. Any goroutine; it does not wait.
+func (a *API) Error(dst []byte, h *fasthttp.RequestHeader, status int, text string) []byte {
+	r := request{header: h}
+	if h != nil {
+		_ = a.judge(&r) // for what it finds out: the request is refused already
+	}
 	return a.appendAnswer(dst, &r, func(resp *fasthttp.Response) {
 		a.fail(resp, &r, &failure{status: status, text: text})
 	})

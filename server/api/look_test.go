@@ -25,8 +25,10 @@ var inside = []string{"/topics", "/topics/a", "/streams", "/stats", "/metrics"}
 func TestInsideIsHiddenWhereItMayNotBeSeen(t *testing.T) {
 	local := start(t)
 	public := start(t, func(o *Options) { o.Loopback = []bool{false} })
-	publishOne(t, local, "a", "x")
-	publishOne(t, public, "a", "x")
+	home := start(t, func(o *Options) { o.Loopback, o.AdminLoopback = []bool{false}, true })
+	for _, a := range []*API{local, public, home} {
+		publishOne(t, a, "a", "x")
+	}
 	for _, path := range inside {
 		for what, c := range map[string]struct {
 			a      *API
@@ -40,6 +42,9 @@ func TestInsideIsHiddenWhereItMayNotBeSeen(t *testing.T) {
 			"public":               {public, "localhost:8080", "X-A: b", 404},
 			"admin":                {public.Admin(), "10.0.0.1:8081", "Via: 1.1 x", 200},
 			"admin of loopback":    {local.Admin(), "localhost:8081", "X-A: b", 200},
+			"admin at home":        {home.Admin(), "[::1]:9999", "Via: 1.1 x", 200},
+			"rebound to it":        {home.Admin(), "evil.example:8081", "X-A: b", 403},
+			"rebound, same origin": {home.Admin(), "evil.example:8081", "Origin: http://evil.example:8081", 403},
 		} {
 			an := long(t, c.a, "GET "+path+" HTTP/1.1\r\nHost: "+c.host+"\r\n"+c.line+"\r\n\r\n")
 			an.want(t, path+" "+what, c.status)
@@ -53,7 +58,7 @@ func TestInsideIsHiddenWhereItMayNotBeSeen(t *testing.T) {
 		an.want(t, path+" on the admin address", 404)
 	}
 	for _, path := range []string{"/healthz", "/readyz", "/"} {
-		for _, a := range []*API{local, public, public.Admin()} {
+		for _, a := range []*API{local, public, public.Admin(), home.Admin()} {
 			an := long(t, a, "GET "+path+" HTTP/1.1\r\nHost: evil.example\r\n\r\n")
 			an.want(t, path, 200)
 		}

@@ -100,6 +100,7 @@ type place uint8
 
 const (
 	atNothing place = iota
+	atServer        // OPTIONS *: the server, and nothing in particular (RFC 9110 section 9.3.7)
 	atEvents
 	atPublish
 	atTopics
@@ -132,6 +133,7 @@ const (
 )
 
 var routes = [places]route{
+	atServer:  {methods: "GET, HEAD, POST, QUERY, DELETE, OPTIONS"},
 	atEvents:  {methods: "GET, HEAD, POST, QUERY, OPTIONS", takes: takesGet | takesPost | takesQuery, main: true},
 	atPublish: {methods: "POST, OPTIONS", takes: takesPost, main: true},
 	atTopics:  {methods: "GET, HEAD, OPTIONS", takes: takesGet, look: true},
@@ -379,7 +381,8 @@ func (a *API) judge(r *request) *failure {
 	r.head = h.IsHead()
 	target := h.RequestURI()
 	r.host = h.Host()
-	if target[0] != '/' {
+	server := string(target) == "*" && isOptions(h)
+	if target[0] != '/' && !server {
 		// Absolute form (RFC 9112 section 3.2.2): its authority counts, not Host.
 		scheme, rest, ok := bytes.Cut(target, schemeEnd)
 		if !ok || !foldEqual(scheme, "http") && !foldEqual(scheme, "https") {
@@ -397,7 +400,9 @@ func (a *API) judge(r *request) *failure {
 	if i := bytes.IndexByte(target, '?'); i >= 0 {
 		path, r.query = target[:i], target[i+1:]
 	}
-	r.at, r.topic, r.named = find(path)
+	if r.at, r.topic, r.named = find(path); server {
+		r.at = atServer
+	}
 	if f := r.read(); f != nil {
 		return f
 	}
@@ -405,13 +410,18 @@ func (a *API) judge(r *request) *failure {
 		return f
 	}
 	rt := &routes[r.at]
-	if r.at == atNothing || rt.main && a.admin || rt.look && !a.maylook(r) {
+	if r.at == atNothing || rt.main && a.admin || rt.look && !a.admin && !a.local(r) {
 		r.at = atNothing
 		there := "/events and /publish, each with /{topic} behind it or ?topic=, and /healthz, /readyz and /"
 		if a.admin {
 			there = "/topics, /topics/{topic}, /streams, /stats, /metrics, /healthz, /readyz and /"
 		}
 		return failf(fasthttp.StatusNotFound, "no such path: %s; there is %s", quote(path), there)
+	}
+	if rt.look && a.admin && a.o.AdminLoopback && !auth.LocalHost(r.host) {
+		// A page elsewhere can have its own name made to point here, and would then be of the
+		// same origin. The paths are no secret, so it is said why.
+		return failf(fasthttp.StatusForbidden, "host %s: the admin address is a loopback one, and answers only to a Host of localhost, 127.0.0.1 or [::1]", quote(r.host))
 	}
 	if !rt.allows(h) {
 		f := failf(fasthttp.StatusMethodNotAllowed, "method %s: this path takes %s", quote(h.Method()), rt.methods)
@@ -458,10 +468,6 @@ func methodOf(h *fasthttp.RequestHeader) method {
 }
 
 func isOptions(h *fasthttp.RequestHeader) bool { return h.IsOptions() }
-
-// maylook tells whether the request may see what is inside: on the admin address always, on the
-// main one by loopback's rules.
-func (a *API) maylook(r *request) bool { return a.admin || a.local(r) }
 
 // local tells whether the request was made on this machine, to a name of this machine, and
 // through no proxy.
