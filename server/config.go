@@ -40,7 +40,7 @@ type Config struct {
 	PublishTokenFile string   `name:"publish-token-file" group:"Access" default:"" unit:"path" help:"A file with the tokens that publishers send as Authorization: Bearer TOKEN, one a line; # begins a comment. It is read again when it changes."`
 	CORSOrigin       []string `name:"cors-origin" group:"Access" default:"" unit:"origin, repeatable" help:"A web page's origin that may use the server from browsers: https://app.example.com, or https://*.example.com for one or more labels. Without any: the same origin only."`
 
-	MaxConnections         int           `name:"max-connections" group:"Limits" default:"0" min:"0" max:"100000000" unit:"connections, 0: as many as descriptors allow" help:"Connections held at once, streams among them."`
+	MaxConnections         int           `name:"max-connections" group:"Limits" default:"0" min:"0" max:"100000000" unit:"connections, 0: as many as descriptors and memory allow" help:"Connections held at once, streams among them."`
 	MaxRequests            int           `name:"max-requests" group:"Limits" default:"4096" min:"2" max:"1000000" unit:"requests" help:"Requests in hand at once; half of them may wait for shards to keep up. One more gets 503."`
 	HandshakeTimeout       time.Duration `name:"handshake-timeout" group:"Limits" default:"10s" min:"10ms" max:"1h" unit:"duration" help:"A request's head has to arrive within this time."`
 	MaxTopics              int           `name:"max-topics" group:"Limits" default:"1000000" min:"1" max:"1000000000" unit:"topics" help:"Topics known at once. Over it, the one without subscribers that is longest unpublished goes."`

@@ -8,8 +8,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-
-	"penstock/server/tuning"
 )
 
 // A Fact is a line of the block that a server prints at start.
@@ -52,10 +50,13 @@ func (s *Server) Facts() []Fact {
 	if c.Demo {
 		add("demo", "demo.quakes.{region}, demo.stocks.{symbol}: curl -N %s/events/demo.stocks.ACME", base)
 	}
-	add("holds", "up to %d connections, %s", s.maxConnections(), s.whatBounds())
+	add("holds", "up to %d connections (%s)", s.maxConnections(), s.whatBounds())
 	add("memory", "at most %dMiB (ring %s, kept events %s, lag %s), some hundred bytes for each stream, bodies in hand",
 		s.memoryBound()>>20, c.RingSize, c.KeepSize, c.LagMemory)
 	add("shards", "%d (cores: %d)", s.shardCount(), runtime.GOMAXPROCS(0))
+	if text := s.tooSmall(); text != "" {
+		add("too small", "%s", text)
+	}
 	return facts
 }
 
@@ -72,25 +73,6 @@ func (s *Server) whoPublishes() string {
 		return "from this machine at loopback addresses, without a token; by others nobody: give --publish-token-file"
 	}
 	return "nobody: give --publish-token-file"
-}
-
-// maxConnections is --max-connections, or what descriptors allow where that is less or it is not
-// given.
-func (s *Server) maxConnections() int {
-	if n := s.config.MaxConnections; n > 0 {
-		return min(n, s.files.Connections())
-	}
-	return s.files.Connections()
-}
-
-// whatBounds says why maxConnections is not more.
-func (s *Server) whatBounds() string {
-	if n := s.config.MaxConnections; n > 0 && n <= s.files.Connections() {
-		return "as --max-connections says"
-	} else if n > 0 {
-		return fmt.Sprintf("not --max-connections %d: the limit is %d descriptors (ulimit -n), less %d for the server itself", n, s.files.Soft, tuning.FilesReserve)
-	}
-	return fmt.Sprintf("as the limit of %d descriptors allows (ulimit -n)", s.files.Soft)
 }
 
 // shardCount is --shards, or half the cores.

@@ -29,7 +29,11 @@ import (
 type Server struct {
 	config Config
 	log    *slog.Logger
-	files  tuning.Files // what the process may open, when New was called
+
+	// What there was when New was called.
+	machine *tuning.Machine
+	files   tuning.Files
+	room    tuning.Room
 
 	sequencer *topic.Sequencer
 	shards    *fanout.Shards
@@ -76,6 +80,8 @@ func (s *Server) open() (err error) {
 	if s.files, err = tuning.RaiseFiles(); err != nil {
 		s.log.Warn("fewer descriptors than there could be", "error", err)
 	}
+	s.machine = tuning.Here()
+	s.room = s.machine.Room(s.plan(1))
 
 	// The ring and its order.
 	s.sequencer, err = topic.New(topic.Options{

@@ -339,3 +339,20 @@ func cpuMask(n int) string {
 	}
 	return strings.Join(groups, ",")
 }
+
+// Room is what there is for connections in the memory that is available to this process.
+type Room struct {
+	Connections int  // idle streams, beside the ring
+	Known       bool // false where the memory can't be read, or where not even the ring has room
+}
+
+// Room says how many connections have room in memory beside the plan's ring: that of the machine
+// or of the control group, whichever is less.
+func (m *Machine) Room(p Plan) Room {
+	_, available, ok := m.Memory()
+	if g := m.group(); g.memory > 0 && (!ok || g.memory-g.used < available) {
+		available, ok = g.memory-g.used, true
+	}
+	n := p.inMemory(available)
+	return Room{Connections: n, Known: ok && n > 0}
+}
