@@ -41,6 +41,8 @@ type Config struct {
 	CORSOrigin       []string `name:"cors-origin" group:"Access" default:"" unit:"origin, repeatable" help:"A web page's origin that may use the server from browsers: https://app.example.com, or https://*.example.com for one or more labels. Without any: the same origin only."`
 
 	MaxConnections         int           `name:"max-connections" group:"Limits" default:"0" min:"0" max:"100000000" unit:"connections, 0: as many as descriptors and memory allow" help:"Connections held at once, streams among them."`
+	MaxConnectionsPerIP    int           `name:"max-connections-per-ip" group:"Limits" default:"0" min:"0" max:"100000000" unit:"connections, 0: no limit" help:"Connections of one address at once, streams among them; an IPv6 /64 counts as one address. Behind a proxy all clients have the proxy's address: leave it off there, and limit in the proxy. One more gets 429, an EventSource the order to come back later."`
+	AcceptRate             int           `name:"accept-rate" group:"Limits" default:"0" min:"0" max:"1000000" unit:"connections a second, 0: no limit" help:"How fast connections are taken. Faster ones wait in the kernel's queue (--backlog) and are served later; what that has no room for tries again by itself. So does a health check: ask the admin address."`
 	MaxRequests            int           `name:"max-requests" group:"Limits" default:"4096" min:"2" max:"1000000" unit:"requests" help:"Requests in hand at once; half of them may wait for shards to keep up. One more gets 503."`
 	HandshakeTimeout       time.Duration `name:"handshake-timeout" group:"Limits" default:"10s" min:"10ms" max:"1h" unit:"duration" help:"A request's head has to arrive within this time."`
 	MaxTopics              int           `name:"max-topics" group:"Limits" default:"1000000" min:"1" max:"1000000000" unit:"topics" help:"Topics known at once. Over it, the one without subscribers that is longest unpublished goes."`
@@ -49,11 +51,12 @@ type Config struct {
 	MaxEventSize           Size          `name:"max-event-size" group:"Limits" default:"1MiB" min:"64" max:"16MiB" unit:"size" help:"Largest frame: an event as it is sent. At most a quarter of --ring-size."`
 	MaxBatchSize           Size          `name:"max-batch-size" group:"Limits" default:"16MiB" min:"64" max:"1GiB" unit:"size" help:"Largest body of a publish."`
 
-	RingSize  Size          `name:"ring-size" group:"Memory" default:"256MiB" min:"64KiB" max:"1TiB" unit:"size" help:"The ring: the newest events of all topics, kept for those who resume or lag."`
-	Keep      int           `name:"keep" group:"Memory" default:"1" min:"0" max:"1000" unit:"events" help:"Newest events of each topic that outlive the ring."`
-	KeepSize  Size          `name:"keep-size" group:"Memory" default:"64MiB" min:"4KiB" max:"1TiB" unit:"size" help:"Bound of what --keep holds; the longest unpublished topics' go first."`
-	EndedKeep time.Duration `name:"ended-keep" group:"Memory" default:"10m" min:"0s" max:"24h" unit:"duration" help:"For how long an ended topic is not forgotten for another one, so that whoever comes back hears that it is over."`
-	LagMemory Size          `name:"lag-memory" group:"Memory" default:"64MiB" min:"64KiB" max:"1TiB" unit:"size" help:"Bound of the batches held for subscribers that lag; over it the one furthest behind is cut and may resume."`
+	BodyMemory Size          `name:"body-memory" group:"Memory" default:"256MiB" min:"64KiB" max:"1TiB" unit:"size" help:"Bound of the bodies of requests in hand together, those of up to 64 KiB left out, and of what packed ones grow to. At least --max-batch-size. One more gets 503."`
+	RingSize   Size          `name:"ring-size" group:"Memory" default:"256MiB" min:"64KiB" max:"1TiB" unit:"size" help:"The ring: the newest events of all topics, kept for those who resume or lag."`
+	Keep       int           `name:"keep" group:"Memory" default:"1" min:"0" max:"1000" unit:"events" help:"Newest events of each topic that outlive the ring."`
+	KeepSize   Size          `name:"keep-size" group:"Memory" default:"64MiB" min:"4KiB" max:"1TiB" unit:"size" help:"Bound of what --keep holds; the longest unpublished topics' go first."`
+	EndedKeep  time.Duration `name:"ended-keep" group:"Memory" default:"10m" min:"0s" max:"24h" unit:"duration" help:"For how long an ended topic is not forgotten for another one, so that whoever comes back hears that it is over."`
+	LagMemory  Size          `name:"lag-memory" group:"Memory" default:"64MiB" min:"64KiB" max:"1TiB" unit:"size" help:"Bound of the batches held for subscribers that lag; over it the one furthest behind is cut and may resume."`
 
 	Shards        int           `name:"shards" group:"Streams" default:"0" min:"0" max:"1024" unit:"threads, 0: half the cores" help:"Threads that send events to subscribers."`
 	FlushInterval time.Duration `name:"flush-interval" group:"Streams" default:"10ms" min:"0s" max:"10s" unit:"duration" help:"Longest rest of a shard between two passes. A lone event waits for nothing; under load events wait up to this long and leave together."`
@@ -248,6 +251,9 @@ func (c *Config) Check() error {
 	}
 	if c.MaxEventSize > c.RingSize/4 {
 		return fmt.Errorf("--max-event-size %s: allowed is at most a quarter of --ring-size %s, which is %s", c.MaxEventSize, c.RingSize, c.RingSize/4)
+	}
+	if c.BodyMemory < c.MaxBatchSize {
+		return fmt.Errorf("--body-memory %s: allowed is at least --max-batch-size %s", c.BodyMemory, c.MaxBatchSize)
 	}
 	if c.RetryMin > c.RetryMax {
 		return fmt.Errorf("--retry-min %s: allowed is at most --retry-max %s", c.RetryMin, c.RetryMax)

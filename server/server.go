@@ -37,6 +37,7 @@ type Server struct {
 
 	sequencer *topic.Sequencer
 	shards    *fanout.Shards
+	addresses *accept.Addresses
 	api       *api.API
 	main      atomic.Pointer[accept.Acceptor]
 	admin     *accept.Acceptor // nil without an admin address
@@ -66,7 +67,7 @@ func New(c Config, log *slog.Logger) (*Server, error) {
 	if log == nil {
 		log = slog.Default()
 	}
-	s := &Server{config: c, log: log}
+	s := &Server{config: c, log: log, addresses: accept.NewAddresses()}
 	if err := s.open(); err != nil {
 		s.Close()
 		return nil, err
@@ -113,6 +114,7 @@ func (s *Server) open() (err error) {
 		CompressShare: c.CompressShare,
 		CompressLevel: compressLevels[c.CompressLevel],
 		Version:       Version(),
+		Gone:          s.addresses.Leave,
 	})
 	if err != nil {
 		return fmt.Errorf("start the shards: %w", err)
@@ -138,11 +140,13 @@ func (s *Server) open() (err error) {
 		MaxTopicsPerSubscriber: c.MaxTopicsPerSubscriber,
 		MaxEventSize:           int(c.MaxEventSize),
 		MaxBatchSize:           int(c.MaxBatchSize),
+		BodyMemory:             int64(c.BodyMemory),
 		MinInterval:            c.MinInterval,
 		RetryMin:               c.RetryMin,
 		RetryMax:               c.RetryMax,
 		Version:                Version(),
 		Accepted:               s.accepted,
+		Limits:                 s.limits,
 	})
 	if err != nil {
 		return err
@@ -165,17 +169,17 @@ func (s *Server) open() (err error) {
 		}
 	}
 	if address := c.adminAddress(); address != "" {
-		if s.admin, err = s.listen("admin-listen", []string{address}, s.api.Admin(), nil); err != nil {
+		if s.admin, err = s.listen("admin-listen", []string{address}, s.api.Admin(), nil, s.adminLimits()); err != nil {
 			return err
 		}
 	}
-	main, err := s.listen("listen", c.Listen, s.api, s.shards)
+	main, err := s.listen("listen", c.Listen, s.api, s.shards, s.acceptLimits())
 	s.main.Store(main)
 	return err
 }
 
 // listen opens addresses that are served alike. Where there are no shards its handler never begins a stream.
-func (s *Server) listen(name string, addresses []string, handler accept.Handler, shards accept.Joiner) (*accept.Acceptor, error) {
+func (s *Server) listen(name string, addresses []string, handler accept.Handler, shards accept.Joiner, limits accept.Limits) (*accept.Acceptor, error) {
 	c := &s.config
 	mode, err := parseMode(c.SocketMode)
 	if err != nil {
@@ -187,8 +191,8 @@ func (s *Server) listen(name string, addresses []string, handler accept.Handler,
 		Handler:          handler,
 		Shards:           shards,
 		Backlog:          c.Backlog,
-		MaxConnections:   s.maxConnections(),
-		MaxRequests:      c.MaxRequests,
+		Limits:           limits,
+		Addresses:        s.addresses,
 		MaxBodySize:      int(c.MaxBatchSize),
 		HandshakeTimeout: c.HandshakeTimeout,
 		UserTimeout:      c.UserTimeout,

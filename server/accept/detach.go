@@ -94,11 +94,14 @@ func (l *long) away() {
 	switch l.leaving {
 	case toShard:
 		drop(l.fd, takeMost)
+		ticket := a.o.Addresses.lift(l.fd)
+		l.sub.Ticket = ticket
 		if err := a.o.Shards.Join(int(l.fd), l.sub); err == nil {
 			a.count.longStreams.Add(1)
 			a.count.open.Add(-1)
 			break
 		}
+		a.o.Addresses.restore(l.fd, ticket)
 		// The answer's moment has passed with the request's head. An end without
 		// one is what makes an EventSource come back.
 		a.count.unjoined.Add(1)
@@ -111,6 +114,7 @@ func (l *long) away() {
 	case toClose:
 		a.gone(l.fd)
 	case closedBefore:
+		a.o.Addresses.leave(l.fd)
 		a.count.open.Add(-1)
 	case staying:
 		// netpoll closes it next.
@@ -118,6 +122,7 @@ func (l *long) away() {
 			a.count.badHeads.Add(1)
 			send(l.fd, a.o.Handler.Error(nil, nil, halfHead.status, halfHead.text))
 		}
+		a.o.Addresses.leave(l.fd)
 		a.count.open.Add(-1)
 	}
 	a.longs.remove(l)

@@ -72,6 +72,7 @@ type Full uint8
 // What can be full.
 const (
 	FullConnections Full   = iota // MaxConnections
+	FullAddress                   // MaxPerAddress
 	FullRequests                  // MaxRequests
 	FullShare                     // an address's share of requests whose bodies are still to come
 	FullBodies                    // BodyMemory
@@ -95,6 +96,15 @@ type Joiner interface {
 	Streams() int
 }
 
+// Limits are those that may be changed while an Acceptor serves. 0 stands for the default.
+type Limits struct {
+	MaxConnections int   // connections at once, streams among them; default: no limit
+	MaxPerAddress  int   // of these, connections of one Network; default: no limit
+	MaxRequests    int   // requests in hand at once, for each of Shared and Streams; default 4,096
+	BodyMemory     int64 // bytes of bodies in hand at once; default 16 times MaxBodySize
+	AcceptRate     int   // connections accepted in a second; default: no limit
+}
+
 // Options are what an Acceptor serves, and its limits. 0 stands for the default.
 type Options struct {
 	Listen  []string // host:port, port 0 for any free one, or unix:PATH; at least 1, at most MostListeners
@@ -103,11 +113,11 @@ type Options struct {
 
 	SocketMode fs.FileMode // permissions of unix sockets; default 0660
 
-	Backlog        int   // connections that may wait to be accepted; default 4,096
-	MaxConnections int   // connections at once, streams among them; default: no limit
-	MaxRequests    int   // requests in hand at once, for each of Shared and Streams; default 4,096
-	MaxBodySize    int   // bytes of a request's body; default 16 MiB
-	BodyMemory     int64 // bytes of bodies in hand at once; default 16 times MaxBodySize
+	Backlog int // connections that may wait to be accepted; default 4,096
+	Limits
+	Addresses *Addresses // counts connections for MaxPerAddress, streams among them; default: one of its own, which never hears of a stream's end
+
+	MaxBodySize int // bytes of a request's body; default 16 MiB
 
 	HandshakeTimeout time.Duration // for a head, from its first byte or from the connection's begin; default 10 s
 	BodyTimeout      time.Duration // for the silence of a client within a body, which may take 10 times as long in all, or while an answer is written; default 30 s
@@ -124,9 +134,11 @@ type Options struct {
 func (o *Options) fill() {
 	set(&o.SocketMode, 0o660)
 	set(&o.Backlog, 4096)
-	set(&o.MaxRequests, 4096)
 	set(&o.MaxBodySize, 16<<20)
-	set(&o.BodyMemory, 16*int64(o.MaxBodySize))
+	o.Limits.fill(o.MaxBodySize)
+	if o.Addresses == nil {
+		o.Addresses = NewAddresses()
+	}
 	set(&o.HandshakeTimeout, 10*time.Second)
 	set(&o.BodyTimeout, 30*time.Second)
 	set(&o.IdleTimeout, 60*time.Second)
@@ -135,6 +147,11 @@ func (o *Options) fill() {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
+}
+
+func (l *Limits) fill(maxBodySize int) {
+	set(&l.MaxRequests, 4096)
+	set(&l.BodyMemory, 16*int64(maxBodySize))
 }
 
 func set[T comparable](field *T, to T) {

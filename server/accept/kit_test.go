@@ -129,7 +129,7 @@ func (h *house) Admit(dst []byte, head *fasthttp.RequestHeader, length int64, _ 
 }
 
 func (h *house) Busy(dst []byte, head *fasthttp.RequestHeader, _ From, why Full) []byte {
-	if why == FullShare {
+	if why == FullShare || why == FullAddress && (head == nil || string(head.Peek("Accept")) != "text/event-stream") {
 		return append(dst, "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 3\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"...)
 	}
 	if head != nil && string(head.Peek("Accept")) == "text/event-stream" {
@@ -152,6 +152,7 @@ func (h *house) Room(path []byte) Room {
 type shards struct {
 	mu       sync.Mutex
 	fds      []int
+	tickets  []uint32
 	draining bool
 }
 
@@ -165,7 +166,7 @@ func (s *shards) Join(fd int, sub *fanout.Subscription) error {
 	if s.draining {
 		return errDraining
 	}
-	s.fds = append(s.fds, fd)
+	s.fds, s.tickets = append(s.fds, fd), append(s.tickets, sub.Ticket)
 	_, err := unix.Write(fd, []byte(streamHead+": "+sub.Topics[0]+"\n\n"))
 	if err != nil && !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
 		panic(fmt.Sprintf("accept test: Join got a descriptor that can't be written to: %v", err))

@@ -44,6 +44,7 @@ const (
 // connections until they are closed or a shard's.
 type Acceptor struct {
 	o        Options
+	live     atomic.Pointer[Limits]
 	addrs    []net.Addr // in the order of o.Listen
 	began    time.Time  // of its clock
 	count    counters
@@ -61,6 +62,7 @@ type Acceptor struct {
 	head     head
 	short    short
 	resumeAt int64 // paused until then; 0: not paused
+	meter    meter // of connections
 	told     int64 // when the log was told why; 0: never
 	sweepAt  int64
 	due      []*long
@@ -91,6 +93,7 @@ func Listen(o Options) (*Acceptor, error) {
 	}
 	o.fill()
 	a := &Acceptor{o: o, began: time.Now(), places: newPlaces(), stopped: make(chan struct{})}
+	a.Limit(o.Limits)
 	a.short.init()
 	a.longWay.init(a)
 	var err error
@@ -133,6 +136,15 @@ func (a *Acceptor) open() error {
 	}
 	return nil
 }
+
+// Limit puts limits in the place of those that hold. Whoever is in keeps its place. Any goroutine.
+func (a *Acceptor) Limit(l Limits) {
+	l.fill(a.o.MaxBodySize)
+	a.live.Store(&l)
+}
+
+// limits are those that hold now. Any goroutine.
+func (a *Acceptor) limits() *Limits { return a.live.Load() }
 
 // Addr is the first of Addrs. Any goroutine.
 func (a *Acceptor) Addr() net.Addr { return a.addrs[0] }
@@ -241,10 +253,17 @@ func (a *Acceptor) acceptSome(listener uint8) {
 	if int(listener) >= len(a.doors) {
 		return // closed since, in this round
 	}
+	rate := a.limits().AcceptRate
 	for range acceptMost {
+		if wait := a.meter.wait(a.now, rate); wait > 0 {
+			a.count.slowed.Add(1)
+			a.pauseUntil(a.now + wait)
+			return
+		}
 		fd, errno := a.peer.accept(a.doors[listener].fd)
 		switch errno {
 		case 0:
+			a.meter.took(a.now, rate)
 			a.count.accepted.Add(1)
 			a.count.open.Add(1)
 			a.accepted(fd, From{a.peer.addr(), listener})
@@ -275,12 +294,17 @@ func (a *Acceptor) pauseFor(errno syscall.Errno, at net.Addr) {
 		}
 		a.o.Log.Warn("connections have to wait: "+why, "address", at.String(), "error", errno, "open", a.count.open.Load())
 	}
+	a.pauseUntil(a.now + int64(pause))
+}
+
+// pauseUntil has whoever comes wait in the kernel's queue.
+func (a *Acceptor) pauseUntil(at int64) {
 	if a.resumeAt == 0 {
 		for i := range a.doors {
 			a.set.remove(int32(a.doors[i].fd))
 		}
 	}
-	a.resumeAt = a.now + int64(pause)
+	a.resumeAt = at
 }
 
 // resume takes the listening sockets back.
@@ -293,11 +317,28 @@ func (a *Acceptor) resume() {
 
 // accepted begins with a new connection.
 func (a *Acceptor) accepted(fd int32, from From) {
-	if most := a.o.MaxConnections; most > 0 && a.total() > most+min(most/16+16, overMost) {
-		a.turnAway(fd, from)
+	a.o.Addresses.enter(fd, from.Remote.Addr(), a.limits().MaxPerAddress)
+	if most := a.limits().MaxConnections; most > 0 && a.total() > most+heard(most) {
+		a.turnAway(fd, from, FullConnections)
+		return
+	}
+	if a.o.Addresses.crowds(fd) {
+		a.turnAway(fd, from, FullAddress)
 		return
 	}
 	a.look(fd, from, nowhere, false)
+}
+
+// heard is how many over a limit of connections are let in all the same, to hear what they ask and
+// to answer them in their way.
+func heard(most int) int { return min(most/16+16, overMost) }
+
+// full tells whether the connection is one too many, and of what.
+func (a *Acceptor) full(fd int32) (why Full, full bool) {
+	if most := a.limits().MaxConnections; most > 0 && a.total() > most {
+		return FullConnections, true
+	}
+	return FullAddress, a.o.Addresses.over(fd)
 }
 
 // total is how many connections there are, streams included.
@@ -367,12 +408,13 @@ func (a *Acceptor) look(fd int32, from From, at int32, ended bool) {
 		a.refuse(fd, at, no)
 		return
 	}
-	full := a.o.MaxConnections > 0 && a.total() > a.o.MaxConnections && a.o.Handler.Room(a.head.path()) != Health
+	why, full := a.full(fd)
+	full = full && a.o.Handler.Room(a.head.path()) != Health
 	if !full && !a.head.plain() {
 		a.goLong(fd, from, at, n)
 		return
 	}
-	a.goShort(fd, from, at, n, full)
+	a.goShort(fd, from, at, n, full, why)
 }
 
 // await gives a socket without a whole head its place and its time, if it has none.
@@ -424,6 +466,7 @@ func (a *Acceptor) leave(fd, at int32) {
 
 // gone closes a socket. Any goroutine.
 func (a *Acceptor) gone(fd int32) {
+	a.o.Addresses.leave(fd) // before the number can be another connection's
 	closeSocket(fd)
 	a.count.open.Add(-1)
 }

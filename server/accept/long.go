@@ -59,14 +59,12 @@ const (
 type longWay struct {
 	small, large *fasthttp.Server
 	longs        longs
-	limits       [rooms]int64
 	bodies       atomic.Int64 // bytes of bodies in hand
 	held         atomic.Int64 // bytes of half heads
 	slow         shares       // of requests whose bodies are still to come
 }
 
 func (w *longWay) init(a *Acceptor) {
-	w.limits = [rooms]int64{Shared: int64(a.o.MaxRequests), Streams: int64(a.o.MaxRequests), Health: healthRoom}
 	server := func(buffer int) *fasthttp.Server {
 		return &fasthttp.Server{
 			Handler:                      a.serve,
@@ -444,7 +442,7 @@ var judges = sync.Pool{New: func() any {
 }}
 
 // slowMost is an address's share of requests whose bodies are still to come.
-func (a *Acceptor) slowMost() int { return max(1, a.o.MaxRequests/slowShare) }
+func (a *Acceptor) slowMost() int { return max(1, a.limits().MaxRequests/slowShare) }
 
 // came gives the part of the address's share back: the body is there, or will not be.
 func (l *long) came() {
@@ -456,7 +454,11 @@ func (l *long) came() {
 
 // enter takes a place in a room; false when it is full.
 func (a *Acceptor) enter(r Room) bool {
-	if a.count.inHand[r].Add(1) > a.limits[r] {
+	most := healthRoom
+	if r != Health {
+		most = a.limits().MaxRequests
+	}
+	if a.count.inHand[r].Add(1) > int64(most) {
 		a.count.inHand[r].Add(-1)
 		return false
 	}
@@ -467,7 +469,7 @@ func (a *Acceptor) exit(r Room) { a.count.inHand[r].Add(-1) }
 
 // reserve counts n bytes of body; false when there is no room for them.
 func (l *long) reserve(n int64) bool {
-	if l.a.bodies.Add(n) > l.a.o.BodyMemory {
+	if l.a.bodies.Add(n) > l.a.limits().BodyMemory {
 		l.a.bodies.Add(-n)
 		return false
 	}

@@ -39,8 +39,8 @@ func (s *short) parse(head []byte) error {
 }
 
 // goShort judges the head that the strict look has let pass; n bytes wait with it. full says that
-// there is no room for it. Heads that turn out to need the long way go there.
-func (a *Acceptor) goShort(fd int32, from From, at int32, n int, full bool) {
+// there is no room for it, why where. Heads that turn out to need the long way go there.
+func (a *Acceptor) goShort(fd int32, from From, at int32, n int, full bool, why Full) {
 	s := &a.short
 	if err := s.parse(a.buf[:a.head.size]); err != nil {
 		a.count.badHeads.Add(1)
@@ -49,7 +49,7 @@ func (a *Acceptor) goShort(fd int32, from From, at int32, n int, full bool) {
 	}
 	if full {
 		a.count.refused.Add(1)
-		a.answer(fd, at, a.o.Handler.Busy(s.answer[:0], &s.header, from, FullConnections))
+		a.answer(fd, at, a.o.Handler.Busy(s.answer[:0], &s.header, from, why))
 		return
 	}
 	sub, answer, long := a.judge(from)
@@ -63,7 +63,10 @@ func (a *Acceptor) goShort(fd int32, from From, at int32, n int, full bool) {
 		a.count.short.Add(1)
 		drop(fd, takeMost)
 		a.depart(fd, at)
+		ticket := a.o.Addresses.lift(fd)
+		sub.Ticket = ticket
 		if err := a.o.Shards.Join(int(fd), sub); err != nil {
+			a.o.Addresses.restore(fd, ticket)
 			a.count.unjoined.Add(1)
 			a.answer(fd, nowhere, a.o.Handler.Busy(s.answer[:0], &s.header, from, FullShards))
 			return
@@ -99,16 +102,17 @@ func (a *Acceptor) answer(fd, at int32, answer []byte) {
 	a.finish(fd, at)
 }
 
-// turnAway answers a connection that is far over MaxConnections, by what has come with it, and
+// turnAway answers a connection that is far over a limit of connections, by what has come with it, and
 // closes it: even those who wait to hear that there is no room are too many. Health is heard all
 // the same, or a storm of connections would look like a server that is ill.
-func (a *Acceptor) turnAway(fd int32, from From) {
+func (a *Acceptor) turnAway(fd int32, from From, why Full) {
 	var h *fasthttp.RequestHeader
 	if n, errno := peek(fd, a.buf[:]); errno == 0 && n > 0 {
 		var s scan
 		size, no := s.end(a.buf[:n])
 		if no == nil && size > 0 && a.head.parse(a.buf[:n], &s, size) == nil {
-			if a.o.Handler.Room(a.head.path()) == Health && a.total() <= a.o.MaxConnections+2*overMost {
+			most := a.limits().MaxConnections
+			if a.o.Handler.Room(a.head.path()) == Health && (most == 0 || a.total() <= most+2*overMost) {
 				a.look(fd, from, nowhere, false)
 				return
 			}
@@ -118,7 +122,7 @@ func (a *Acceptor) turnAway(fd int32, from From) {
 		}
 	}
 	a.count.refused.Add(1)
-	send(fd, a.o.Handler.Busy(a.short.answer[:0], h, from, FullConnections))
+	send(fd, a.o.Handler.Busy(a.short.answer[:0], h, from, why))
 	shut(fd, unix.SHUT_WR)
 	drop(fd, takeMost)
 	a.close(fd)

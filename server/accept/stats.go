@@ -24,6 +24,7 @@ type Stats struct {
 	Silent     uint64 // clients that closed without a byte
 	Resets     uint64 // connections that broke before there was an answer
 	Floods     uint64 // clients cut off because they sent on and on while their request was in hand
+	Slowed     uint64 // times that connections were left in the kernel\'s queue because of AcceptRate
 	Errors     uint64 // failures of accept4, out of descriptors among them
 
 	// As it is now.
@@ -37,7 +38,7 @@ type Stats struct {
 type counters struct {
 	accepted, short, long, shortStreams, longStreams, requests               atomic.Uint64
 	refused, busy, unjoined, unadmitted, badHeads, badBody, timeouts, silent atomic.Uint64
-	resets, floods, errors                                                   atomic.Uint64
+	resets, floods, slowed, errors                                           atomic.Uint64
 	open, waiting, lingering                                                 atomic.Int64
 	inHand                                                                   [rooms]atomic.Int64
 }
@@ -50,7 +51,7 @@ func (a *Acceptor) Stats() Stats {
 		ShortStreams: c.shortStreams.Load(), LongStreams: c.longStreams.Load(), Requests: c.requests.Load(),
 		Refused: c.refused.Load(), Busy: c.busy.Load(), Unjoined: c.unjoined.Load(), Unadmitted: c.unadmitted.Load(),
 		BadHeads: c.badHeads.Load(), BadBody: c.badBody.Load(), Timeouts: c.timeouts.Load(),
-		Silent: c.silent.Load(), Resets: c.resets.Load(), Floods: c.floods.Load(), Errors: c.errors.Load(),
+		Silent: c.silent.Load(), Resets: c.resets.Load(), Floods: c.floods.Load(), Slowed: c.slowed.Load(), Errors: c.errors.Load(),
 		Open: c.open.Load(), Waiting: c.waiting.Load(), Lingering: c.lingering.Load(),
 	}
 	for i := range c.inHand {

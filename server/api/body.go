@@ -72,17 +72,13 @@ func (a *API) body(p *publish, req *fasthttp.Request, r *request, kind bodyType)
 	return body, nil
 }
 
-const (
-	// mostRatio is how much deflate may grow by (RFC 1951): 258 bytes for two bits.
-	mostRatio = 1032
-	// mostUnpacked is how many largest batches packed bodies may grow to, all together: accept
-	// bounds the bodies in hand only as they were sent.
-	mostUnpacked = 16
-)
+// mostRatio is how much deflate may grow by (RFC 1951): 258 bytes for two bits.
+const mostRatio = 1032
 
-// mayUnpack reserves memory for a packed body until p is released; false when there is none.
+// mayUnpack reserves memory for a packed body until p is released; false when there is none. accept
+// bounds the bodies in hand as they were sent.
 func (a *API) mayUnpack(p *publish, n int64) bool {
-	if a.unpacked.Add(n) > int64(a.o.MaxBatchSize)*mostUnpacked {
+	if a.unpacked.Add(n) > a.o.BodyMemory {
 		a.unpacked.Add(-n)
 		return false
 	}

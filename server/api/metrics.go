@@ -151,6 +151,15 @@ var families = []family{
 			}
 		}},
 
+	{name: "penstock_accept_pauses_total", kind: "counter", help: "Times that connections were left in the kernel's queue because of --accept-rate.",
+		values: one(func(_ *house, f *figures) float64 { return float64(f.accepted.Slowed) })},
+	{name: "penstock_limit", kind: "gauge", help: "The limits that hold now, by setting, in bytes, seconds or what they count; 0 is no limit.", label: "setting",
+		values: func(h *house, _ *figures, add func(string, float64)) {
+			for _, l := range h.limits() {
+				add(l.Name, l.Value)
+			}
+		}},
+
 	{name: "penstock_published_events_total", kind: "counter", help: "Events published.",
 		values: one(func(_ *house, f *figures) float64 { return float64(f.sequencer.Events) })},
 	{name: "penstock_published_bytes_total", kind: "counter", help: "Bytes of the frames published.",

@@ -18,6 +18,7 @@ type reason uint8
 const (
 	notRefused reason = iota
 	overConnections
+	overAddress
 	overRequests
 	overSlowBodies
 	overBodyMemory
@@ -32,6 +33,7 @@ const (
 // reasonNames are the reasons in /stats and the metrics.
 var reasonNames = [reasonCount]string{
 	overConnections: "connections",
+	overAddress:     "connections_per_ip",
 	overRequests:    "requests",
 	overSlowBodies:  "slow_bodies",
 	overBodyMemory:  "body_memory",
@@ -49,11 +51,18 @@ var fulls = [accept.Fulls]struct {
 	text   string
 }{
 	accept.FullConnections: {overConnections, false, "the server has as many connections as it takes (--max-connections); try again"},
+	accept.FullAddress:     {overAddress, true, "this address has as many connections as it may (--max-connections-per-ip); close some first"},
 	accept.FullRequests:    {overRequests, false, "the server has as many requests in hand as it takes (--max-requests); try again"},
 	accept.FullShare:       {overSlowBodies, true, "too many requests of this address whose bodies are still to come (a quarter of --max-requests); finish some first"},
 	accept.FullBodies:      {overBodyMemory, false, "the bodies in hand take all the memory that they may (--body-memory); try again"},
 	accept.FullHeads:       {overHalfHeads, false, "too many requests of which a part of the head has come; try again"},
 	accept.FullShards:      {noShard, false, "no shard takes a stream any more: the server drains; come back in a few seconds"},
+}
+
+// A Limit is one that holds now, for people to see.
+type Limit struct {
+	Name  string  // of the setting
+	Value float64 // in the setting's unit, seconds and bytes; 0: no limit
 }
 
 // refusals count by reason.

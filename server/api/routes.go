@@ -36,9 +36,10 @@ type Options struct {
 	// Codings are what streams may be compressed by, the best one first; none: they never are.
 	Codings []encode.Coding
 
-	MaxTopicsPerSubscriber int // topics and patterns of one stream
-	MaxEventSize           int // bytes of a frame
-	MaxBatchSize           int // bytes of a publish's body, also once it is unpacked
+	MaxTopicsPerSubscriber int   // topics and patterns of one stream
+	MaxEventSize           int   // bytes of a frame
+	MaxBatchSize           int   // bytes of a publish's body, also once it is unpacked
+	BodyMemory             int64 // bytes that all packed bodies in hand may grow to
 
 	// MinInterval is the shortest interval that a subscriber may ask for, beside none.
 	MinInterval time.Duration
@@ -47,6 +48,9 @@ type Options struct {
 	RetryMin, RetryMax time.Duration
 
 	Version string // of this build
+
+	// Limits tells what holds now, for /stats and /metrics. It may be nil.
+	Limits func() []Limit
 
 	// Accepted tells the main addresses' counters, for /stats and /metrics. It may be nil.
 	Accepted func() accept.Stats

@@ -19,19 +19,20 @@ import (
 
 // statsJSON is what /stats answers and what the server's own topic $penstock.stats carries.
 type statsJSON struct {
-	Version     string            `json:"version"`
-	Uptime      float64           `json:"uptime"` // seconds
-	NewestID    string            `json:"newestId"`
-	Draining    bool              `json:"draining"`
-	Connections connectionsJSON   `json:"connections"`
-	Publish     flowJSON          `json:"publish"`
-	Delivery    flowJSON          `json:"delivery"`
-	Waiting     int               `json:"publishersWaiting"`
-	Lag         lagJSON           `json:"lag"`
-	Ring        ringJSON          `json:"ring"`
-	Topics      topicsJSON        `json:"topics"`
-	Refusals    map[string]uint64 `json:"refusals"` // by the limit that refused
-	Shards      []shardJSON       `json:"shards"`
+	Version     string             `json:"version"`
+	Uptime      float64            `json:"uptime"` // seconds
+	NewestID    string             `json:"newestId"`
+	Draining    bool               `json:"draining"`
+	Connections connectionsJSON    `json:"connections"`
+	Publish     flowJSON           `json:"publish"`
+	Delivery    flowJSON           `json:"delivery"`
+	Waiting     int                `json:"publishersWaiting"`
+	Lag         lagJSON            `json:"lag"`
+	Ring        ringJSON           `json:"ring"`
+	Topics      topicsJSON         `json:"topics"`
+	Refusals    map[string]uint64  `json:"refusals"` // by the limit that refused
+	Limits      map[string]float64 `json:"limits"`   // that hold now, by setting; 0: no limit
+	Shards      []shardJSON        `json:"shards"`
 }
 
 type connectionsJSON struct {
@@ -108,6 +109,14 @@ func (h *house) figures() figures {
 		f.accepted = h.o.Accepted()
 	}
 	return f
+}
+
+// limits are those that hold now.
+func (h *house) limits() []Limit {
+	if h.o.Limits == nil {
+		return nil
+	}
+	return h.o.Limits()
 }
 
 // held is the age of the oldest event in the ring, in seconds; 0 while it is empty.
@@ -203,7 +212,11 @@ func (h *house) snapshot(busiest []busyJSON) statsJSON {
 			Bytes: f.ring.Held, Size: f.ring.Size, Seconds: round(f.held()),
 		},
 		Refusals: make(map[string]uint64, reasonCount),
+		Limits:   make(map[string]float64),
 		Topics:   topicsJSON{h.o.Sequencer.Table().Len(), busiest},
+	}
+	for _, l := range h.limits() {
+		s.Limits[l.Name] = l.Value
 	}
 	for why := notRefused + 1; why < reasonCount; why++ {
 		s.Refusals[reasonNames[why]] = h.refused[why].Load()

@@ -38,8 +38,8 @@ func (sh *shard) leave(m *subscriber, why Disconnect) {
 	sh.slots[m.slot] = nil
 	sh.leftSlots = append(sh.leftSlots, m.slot)
 	sh.stats.streams.Add(-1)
-	if sh.gone != nil {
-		sh.gone()
+	if m.ticket != 0 {
+		sh.gone(m.ticket)
 	}
 }
 

@@ -20,7 +20,7 @@ import (
 // join makes a subscriber of a socket and sends it what it is due.
 func (sh *shard) join(j joiner) {
 	s := j.subscription
-	m := &subscriber{fd: j.fd, sent: sh.tick}
+	m := &subscriber{fd: j.fd, sent: sh.tick, ticket: s.Ticket}
 	if n := len(sh.freeSlots); n > 0 {
 		m.slot = sh.freeSlots[n-1]
 		sh.freeSlots = sh.freeSlots[:n-1]

@@ -35,7 +35,7 @@ type shard struct {
 	version            string
 	packShare          int          // members from which on an audience keeps a window
 	packLevel          encode.Level // the most that compression may cost
-	gone               func()
+	gone               func(uint32)
 	ticksRound         uint32 // ticks in a heartbeat time
 	owner              owner  // race build: the only thread that may touch what follows
 

@@ -30,7 +30,7 @@ type Options struct {
 	CompressShare      int              // members from which on a compressed audience keeps a window, at least 1
 	CompressLevel      encode.Level     // the most that compressing may cost
 	Version            string           // of the server, for those who ask for hello; may be empty
-	Gone               func()           // called after a stream's socket was closed, on the shard's thread: it must not wait
+	Gone               func(uint32)     // called with the Ticket of a stream that has one, once its socket is closed, on the shard's thread: it must not wait
 }
 
 // Shards send the ring's events to their subscribers, each shard on a thread of

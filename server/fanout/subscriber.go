@@ -38,9 +38,10 @@ type subscriber struct {
 	at       int32  // its place in audience.members
 	sent     uint32 // the tick of what was last sent to it alone
 	state    subscriberState
-	armed    bool  // its epoll entry tells writability too: since it first lagged
-	onLag    OnLag // what it gets when it falls off the ring
-	owed     bool  // is to be sent the heartbeat that its compressed audience has begun
+	armed    bool   // its epoll entry tells writability too: since it first lagged
+	onLag    OnLag  // what it gets when it falls off the ring
+	owed     bool   // is to be sent the heartbeat that its compressed audience has begun
+	ticket   uint32 // what shard.gone is told; 0 for nothing
 }
 
 const _ = uint(48 - unsafe.Sizeof(subscriber{})) // budget: an idle stream's own part of the heap

@@ -43,6 +43,7 @@ type Subscription struct {
 	Coding         encode.Coding // how the stream's bytes are coded
 	Form           encode.Form   // what a frame says beside the data
 	HeartbeatEvent bool          // heartbeats are events, for clients that can't see comments
+	Ticket         uint32        // what Options.Gone is told of this stream; 0 for nothing
 	Origin         string        // the allowed origin that the response names; "" for none
 }
 

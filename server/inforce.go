@@ -1,0 +1,59 @@
+package server
+
+// The limits that hold, as each part is told of them and as people see them. Any goroutine.
+
+import (
+	"reflect"
+	"slices"
+	"time"
+
+	"penstock/server/accept"
+	"penstock/server/api"
+)
+
+// acceptLimits are those of the main addresses.
+func (s *Server) acceptLimits() accept.Limits {
+	c := &s.config
+	return accept.Limits{
+		MaxConnections: s.maxConnections(),
+		MaxPerAddress:  c.MaxConnectionsPerIP,
+		MaxRequests:    c.MaxRequests,
+		BodyMemory:     int64(c.BodyMemory),
+		AcceptRate:     c.AcceptRate,
+	}
+}
+
+// adminLimits are those of the admin address: what limits clients does not keep out whoever looks
+// why clients are refused.
+func (s *Server) adminLimits() accept.Limits {
+	return accept.Limits{MaxConnections: s.maxConnections(), MaxRequests: s.config.MaxRequests, BodyMemory: int64(s.config.BodyMemory)}
+}
+
+// shownGroups are the groups of settings whose numbers are limits.
+var shownGroups = []string{"Limits", "Memory"}
+
+// limits are shown in /stats and the metrics: every number of the groups above, as it holds.
+func (s *Server) limits() (all []api.Limit) {
+	v := reflect.ValueOf(&s.config).Elem()
+	for _, setting := range Settings() {
+		if !slices.Contains(shownGroups, setting.Group) {
+			continue
+		}
+		l := api.Limit{Name: setting.Name}
+		switch n := v.Field(setting.index).Interface().(type) {
+		case int:
+			l.Value = float64(n)
+		case Size:
+			l.Value = float64(n)
+		case time.Duration:
+			l.Value = n.Seconds()
+		default:
+			continue
+		}
+		if setting.Name == "max-connections" {
+			l.Value = float64(s.maxConnections())
+		}
+		all = append(all, l)
+	}
+	return all
+}
