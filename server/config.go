@@ -68,7 +68,7 @@ type Config struct {
 
 	Compress      string `name:"compress" group:"Compression" default:"gzip" oneof:"gzip,off" unit:"gzip or off" help:"What streams are compressed with, for those who accept it: made once for all who receive the same. See docs/security.md for when to switch it off."`
 	CompressShare int    `name:"compress-share" group:"Compression" default:"8" min:"1" max:"1000000" unit:"subscribers" help:"From so many subscribers of the same on, 8 KiB of what they received last are kept, and new events refer to them."`
-	CompressLevel string `name:"compress-level" group:"Compression" default:"best" oneof:"fast,good,best" unit:"fast, good or best" help:"The most that compressing may cost. The server takes less by itself where few receive the same, and under overload."`
+	CompressLevel string `name:"compress-level" group:"Compression" default:"best" oneof:"fast,good,best" unit:"fast, good or best" help:"The most that compressing may cost. The server takes less by itself where few receive the same, and under overload where it takes time."`
 
 	Overload    string        `name:"overload" group:"Publishing" default:"wait" oneof:"wait,shed" unit:"wait or shed" help:"What publishers get that outrun the shards: wait makes them wait up to --publish-wait, shed refuses at once with 503."`
 	MaxKeys     int           `name:"max-keys" group:"Publishing" default:"1000000" min:"1" max:"1000000000" unit:"keys" help:"Keys of idempotent publishes (key, Idempotency-Key) that are remembered at most, each for two minutes. A key takes about 80 bytes."`

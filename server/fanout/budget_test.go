@@ -3,6 +3,7 @@ package fanout
 import (
 	"strings"
 	"testing"
+	"time"
 	"unsafe"
 
 	"penstock/encode"
@@ -122,30 +123,57 @@ func TestWindowIsKeptForThoseWhoShareIt(t *testing.T) {
 	}
 }
 
-// Under overload compression steps down, and comes back.
+// slowly is a deaf system whose clock goes on by 50 ms each time that it is asked:
+// compressing takes as long, and a pass a few times that.
+type slowly struct{ deaf }
+
+func (s slowly) now() time.Time {
+	s.ground.time = s.ground.time.Add(50 * time.Millisecond)
+	return s.ground.time
+}
+
+// Under overload compression steps down where it takes a part of the time, and
+// comes back; where it takes none it stays as it is, for what is not compressed
+// takes longer to send.
 func TestCompressionStepsDownUnderOverload(t *testing.T) {
-	h := newHouse(t, houseOptions{ringSize: 1 << 20})
-	level := func() encode.Level { return h.sh.level(10_000, 1000, true) }
-	if level() != encode.Best {
-		t.Fatalf("at rest: %d", level())
-	}
-	for want := encode.Good; ; want-- {
-		for range 3 {
-			h.publish(t, "a", strings.Repeat("x", 15<<10))
-		}
-		h.pass(t)
-		if level() != want {
-			t.Errorf("under overload: %d, want %d", level(), want)
-		}
-		if want == encode.Stored {
-			break
-		}
-	}
-	for range 3 {
-		h.publish(t, "a", "x")
-		h.pass(t)
-	}
-	if level() != encode.Best {
-		t.Errorf("at rest again: %d", level())
+	for name, slow := range map[string]bool{"costly": true, "cheap": false} {
+		t.Run(name, func(t *testing.T) {
+			h := newHouse(t, houseOptions{ringSize: 1 << 20})
+			h.sh.sys = deaf{h.ground}
+			for range 300 {
+				h.subscribe(&Subscription{Topics: []string{"a"}, Coding: encode.Gzip})
+			}
+			h.settle(t)
+			if slow {
+				h.sh.sys = slowly{deaf{h.ground}}
+			}
+			level := func() encode.Level { return h.sh.level(10_000, 1000, true) }
+			publish := func(n int) {
+				for range n {
+					h.publish(t, "a", strings.Repeat("x", 15<<10))
+				}
+				h.pass(t)
+			}
+			publish(1) // after which it is known what compressing takes
+			if level() != encode.Best {
+				t.Fatalf("at rest: %d", level())
+			}
+			for want := encode.Good; ; want-- {
+				publish(3)
+				if slow && level() != want || !slow && level() != encode.Best {
+					t.Errorf("under overload: %d, want %d", level(), want)
+				}
+				if want == encode.Stored {
+					break
+				}
+			}
+			for range 3 {
+				h.publish(t, "a", "x")
+				h.pass(t)
+			}
+			if level() != encode.Best {
+				t.Errorf("at rest again: %d", level())
+			}
+		})
 	}
 }

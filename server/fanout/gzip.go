@@ -24,6 +24,9 @@ const (
 	// What comes after that is stored: a storm of resumes is not to be slowed
 	// down, nor to slow down anybody.
 	packBudget = 512 << 10
+	// Compression steps down under overload where it takes more than a part of the
+	// shard's time: one in so many.
+	packWorth = 8
 )
 
 // packed is what a compressed audience has beside the others.
@@ -89,9 +92,13 @@ func (p *packed) size(members, share int) {
 // ease notes how much of the ring waits to be read. Beyond a part of what
 // publishers may be ahead, compression costs less with each pass, until it costs
 // nothing, and comes back when little waits.
+//
+// But only where it is worth something: a pass that sends to thousands takes long,
+// much waits after it, and next to nothing of its time went into compressing what it
+// sent. Without that it would take longer, for there would be more to send.
 func (sh *shard) ease(unread ring.Position) {
 	allowed := ring.Position(max(32<<10, sh.pace/10))
-	if unread > allowed/2 {
+	if unread > allowed/2 && sh.costly {
 		sh.eased = min(sh.eased+1, encode.Best)
 	} else if unread < allowed/8 && sh.eased > 0 {
 		sh.eased--
@@ -184,7 +191,9 @@ func (sh *shard) pack(a *audience, plain []byte, kind encode.Reach) []byte {
 		reach -= encode.Reaches
 		buf = append(buf, a.packed.beat.bytes[1][0]...)
 	}
+	begun := sh.sys.now()
 	buf = a.packed.shared.AppendDeflate(buf, plain, reach)
+	sh.packTime += sh.sys.now().Sub(begun)
 	buf = slices.Grow(buf, len(encode.ChunkTail))
 	sh.packs[kind] = buf
 	return seal(buf, 0, a.is(http10))
@@ -207,7 +216,10 @@ func (sh *shard) packSlice(buf []byte, begin int, opening bool) (packed, plain [
 	if level > encode.Stored {
 		sh.packing += len(plain)
 	}
-	return encode.AppendDeflate(buf, plain, nil, level), plain
+	begun := sh.sys.now()
+	buf = encode.AppendDeflate(buf, plain, nil, level)
+	sh.packTime += sh.sys.now().Sub(begun)
+	return buf, plain
 }
 
 // beatPacked sends m, which has been idle for so many ticks, a heartbeat.

@@ -30,7 +30,7 @@ func (sh *shard) pass(now time.Time) (busy bool) {
 
 	head := sh.ring.Head()
 	sh.ease(head - from)
-	sh.packing = 0
+	sh.packing, sh.packTime = 0, 0
 	sh.readRing(head)
 	sh.flushDue()
 
@@ -201,5 +201,6 @@ func (sh *shard) measure(from ring.Position) {
 	}
 	if read := sh.read - from; read > 0 && took > 0 {
 		sh.pace += (float64(read)/took.Seconds() - sh.pace) / 4
+		sh.costly = sh.packTime > took/packWorth
 	}
 }

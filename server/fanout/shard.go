@@ -76,8 +76,10 @@ type shard struct {
 	nextTick time.Time
 	beats    [2][2]*beat // made last, by kind of heartbeat (comment, event), and by whether it says an id
 
-	eased   encode.Level // how far compression has stepped down under overload
-	packing int          // plain bytes that catching up has compressed in this pass
+	eased    encode.Level  // how far compression has stepped down under overload
+	packing  int           // plain bytes that catching up has compressed in this pass
+	packTime time.Duration // that compressing has taken in this pass
+	costly   bool          // that was a part of the time of the last pass that read something
 
 	pace float64 // bytes of the ring read in a second, as the last passes measured it
 
