@@ -12,7 +12,7 @@ import (
 // What a promise speaks of is there: contenders and figures of its own row.
 func TestPromisesSpeakOfTheirRow(t *testing.T) {
 	seen := map[string]bool{}
-	for _, r := range rows() {
+	for _, r := range slices.Concat(rows(), codingRows()) {
 		if seen[r.name] {
 			t.Errorf("row %s twice", r.name)
 		}
@@ -32,8 +32,14 @@ func TestPromisesSpeakOfTheirRow(t *testing.T) {
 		cfg := base(10e9)
 		r.config(&cfg)
 		cfg.URL = "http://127.0.0.1:1"
-		if err := cfg.Check(); err != nil {
-			t.Errorf("row %s: %v", r.name, err)
+		for _, c := range r.contenders {
+			cfg := cfg
+			if c.set != nil {
+				c.set(&cfg)
+			}
+			if err := cfg.Check(); err != nil {
+				t.Errorf("row %s, %s: %v", r.name, c.label(), err)
+			}
 		}
 	}
 	for _, sc := range scenes() {

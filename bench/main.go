@@ -3,6 +3,7 @@
 //	go run ./bench            what is promised, beside the bare loops: bench/results/promises.md
 //	go run ./bench compare    the same scenarios against each peer: bench/results/compare.md
 //	go run ./bench memory     what topics, watchlists and streams cost: bench/results/memory.md
+//	go run ./bench coding     what compressed streams give and cost: bench/results/coding.md
 //	go run ./bench table      writes the figures of both into README.md, between its markers
 //
 // Each trial starts a server of its own and a load test in another process; rounds alternate, so
@@ -54,6 +55,8 @@ func run(ctx context.Context, args []string) error {
 	switch command {
 	case "load":
 		return load(ctx)
+	case "gzip-each":
+		return gzipEach(args)
 	case "part":
 		return loadtest.Part(os.Stdin, os.Stdout)
 	}
@@ -78,7 +81,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	if fs.NArg() > 0 {
-		return fmt.Errorf("%q: not expected; commands are promises, compare, memory, table", fs.Args())
+		return fmt.Errorf("%q: not expected; commands are promises, compare, memory, coding, table", fs.Args())
 	}
 	s.only, s.peerList, s.peers.Extra = list(*rows), list(*names), strings.Fields(*extra)
 	if s.rounds < 1 || s.duration != 0 && s.duration < time.Second {
@@ -109,8 +112,10 @@ func run(ctx context.Context, args []string) error {
 		return s.compare(ctx)
 	case "memory":
 		return s.memory(ctx)
+	case "coding":
+		return s.coding(ctx)
 	}
-	return fmt.Errorf("%q: not a command; promises, compare, memory and table are", command)
+	return fmt.Errorf("%q: not a command; promises, compare, memory, coding and table are", command)
 }
 
 func list(s string) []string {
@@ -142,19 +147,32 @@ func build(ctx context.Context, root, scratch string) (string, error) {
 	return out, nil
 }
 
-// load is the load test in a process of its own: a Config in, a Report out.
+// An errand is what a load test in a process of its own is told.
+type errand struct {
+	Config loadtest.Config
+	Feed   *feed // in place of the load test's own events; nil: those
+}
+
+// load is the load test in a process of its own: an errand in, a Report out.
 func load(ctx context.Context) error {
-	var cfg loadtest.Config
-	if err := json.NewDecoder(os.Stdin).Decode(&cfg); err != nil {
+	var e errand
+	if err := json.NewDecoder(os.Stdin).Decode(&e); err != nil {
 		return err
 	}
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	r, err := loadtest.Run(ctx, cfg, loadtest.Options{Part: []string{self, "part"}})
+	o := loadtest.Options{Part: []string{self, "part"}}
+	if e.Feed != nil {
+		o.Feed = e.Feed.publish
+	}
+	r, err := loadtest.Run(ctx, e.Config, o)
 	if err != nil {
 		return err
+	}
+	if e.Feed != nil {
+		r.Publish.Published = e.Feed.taken
 	}
 	return r.WriteJSON(os.Stdout)
 }

@@ -12,15 +12,22 @@ import (
 	"penstock/loadtest"
 )
 
-// promises runs the rows and writes what they found. It goes on over promises that were not kept:
-// the result says so.
+// promises runs the rows and writes what they found.
 func (s *session) promises(ctx context.Context) error {
 	res := &Result{
 		Title: "What is promised, and what was measured", Date: today(), Command: "go run ./bench",
 		Rounds: s.rounds, Seconds: s.duration.Seconds(), Machine: loadtest.ThisMachine(),
 	}
 	res.Version = s.version(ctx)
-	all := rows()
+	if err := s.rows(ctx, res, rows()); err != nil {
+		return err
+	}
+	return s.save(res, "promises")
+}
+
+// rows runs those rows that are asked for, and judges them. It goes on over promises that were
+// not kept: the result says so.
+func (s *session) rows(ctx context.Context, res *Result, all []row) error {
 	for _, name := range s.only {
 		if !slices.ContainsFunc(all, func(r row) bool { return r.name == name }) {
 			return fmt.Errorf("row %q: not known; %s are", name, rowNames(all))
@@ -53,9 +60,16 @@ func (s *session) promises(ctx context.Context) error {
 	slices.Sort(res.Skipped)
 	if len(s.only) > 0 {
 		res.Notes = append(res.Notes, "only the rows "+strings.Join(s.only, ", "))
-		return res.write(s.out, "promises-part")
 	}
-	return res.write(s.out, "promises")
+	return nil
+}
+
+// save writes a result; one of some rows only does not replace the whole.
+func (s *session) save(res *Result, name string) error {
+	if len(s.only) > 0 {
+		name += "-part"
+	}
+	return res.write(s.out, name)
 }
 
 func rowNames(all []row) string {

@@ -20,6 +20,7 @@ type contender struct {
 	name string // in tables; "": the peer's
 	peer *peers.Peer
 	set  func(*loadtest.Config) // nil: nothing
+	feed *feed                  // nil: the load test's own events
 }
 
 func (c *contender) label() string {
@@ -41,7 +42,13 @@ func (s *session) try(ctx context.Context, c *contender, cfg loadtest.Config) (*
 		c.set(&cfg)
 	}
 	cfg.Command = []string{"go", "run", "./bench"}
-	in, err := json.Marshal(cfg)
+	e := errand{Config: cfg}
+	if c.feed != nil {
+		f := *c.feed
+		f.Base, f.Duration = server.Base, cfg.Duration
+		e.Feed = &f
+	}
+	in, err := json.Marshal(e)
 	if err != nil {
 		return nil, err
 	}

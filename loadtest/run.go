@@ -27,6 +27,11 @@ type Options struct {
 	Progress io.Writer // lines for a person; nil: none
 	Terminal bool      // Progress is one: a line that renews itself
 	Part     []string  // program and arguments that call Part; nil: a run is one process
+
+	// Feed, where it is not nil, publishes what the run does not know: events of others, for it
+	// (Tally.Foreign). It is called, on a goroutine of its own, when the measured part begins,
+	// which then lasts until it returns, whatever Config.Duration says.
+	Feed func(ctx context.Context) error
 }
 
 // A UsageError is a Config that cannot be.
@@ -57,7 +62,7 @@ func Run(ctx context.Context, cfg Config, o Options) (*Report, error) {
 		return nil, err
 	}
 	defer r.board.close()
-	return r.all(ctx, o.Part)
+	return r.all(ctx, &o)
 }
 
 // A run is a run under way.
@@ -90,7 +95,7 @@ type part struct {
 }
 
 // all goes through the phases.
-func (r *run) all(ctx context.Context, command []string) (*Report, error) {
+func (r *run) all(ctx context.Context, o *Options) (*Report, error) {
 	cfg := &r.plan.cfg
 	var err error
 	if r.server, err = findServer(cfg.PID, r.plan.base.addr); err != nil {
@@ -100,7 +105,7 @@ func (r *run) all(ctx context.Context, command []string) (*Report, error) {
 		r.notes = append(r.notes, "the server's memory and CPU are not known: "+err.Error())
 	}
 	r.looked = r.server.sample(true, nil)
-	if err := r.start(command); err != nil {
+	if err := r.start(o.Part); err != nil {
 		return nil, err
 	}
 	begun := clock()
@@ -118,6 +123,7 @@ func (r *run) all(ctx context.Context, command []string) (*Report, error) {
 	pubDone := make(chan error, 1)
 	var over atomic.Bool // the publisher is done
 	measured := r.server.sample(false, r.children)
+	fed := make(chan error, 1)
 	alive := cfg.Subscribers == 0 || m.tally.Live > 0
 	if alive && ctx.Err() == nil {
 		r.board.setPhase(phaseMeasure)
@@ -134,13 +140,24 @@ func (r *run) all(ctx context.Context, command []string) (*Report, error) {
 				over.Store(true)
 			}()
 		}
+		if o.Feed != nil {
+			go func() {
+				fed <- o.Feed(ctx)
+				over.Store(true)
+			}()
+		}
 		r.until(ctx, "measuring", func(m moment) bool {
-			return clock() >= end || over.Load() || cfg.Subscribers > 0 && m.tally.Live == 0 && !r.plan.returns
+			return clock() >= end && o.Feed == nil || over.Load() || cfg.Subscribers > 0 && m.tally.Live == 0 && !r.plan.returns
 		})
 		r.stop.Store(true)
 	}
 	if pub != nil {
 		if err := <-pubDone; err != nil {
+			return nil, r.abort(err)
+		}
+	}
+	if o.Feed != nil && over.Load() {
+		if err := <-fed; err != nil {
 			return nil, r.abort(err)
 		}
 	}
@@ -153,8 +170,9 @@ func (r *run) all(ctx context.Context, command []string) (*Report, error) {
 		giveUp := clock() + int64(cfg.Grace)
 		// What was said before the phase changed does not count.
 		first := clock() + int64(100*time.Millisecond)
+		rest := resting{feed: o.Feed != nil}
 		r.until(context.WithoutCancel(ctx), "draining", func(m moment) bool {
-			return clock() > giveUp || clock() > first && m.drained
+			return clock() > giveUp || clock() > first && m.drained && rest.is(&m)
 		})
 	}
 	r.ended = r.server.sample(true, r.children)
@@ -171,6 +189,22 @@ func (r *run) all(ctx context.Context, command []string) (*Report, error) {
 		rep.Notes = append(rep.Notes, "interrupted: the run ended before its time")
 	}
 	return rep, nil
+}
+
+// A resting knows when nothing comes any more: what a feed has published has no numbers that
+// would tell.
+type resting struct {
+	feed  bool
+	bytes uint64
+	since int64
+}
+
+func (s *resting) is(m *moment) bool {
+	now := clock()
+	if s.bytes != m.tally.BytesIn {
+		s.bytes, s.since = m.tally.BytesIn, now
+	}
+	return !s.feed || s.since > 0 && now-s.since > int64(lingering)
 }
 
 // hopeless says that nobody gets in: a run that only fails need not fail to its end.

@@ -223,6 +223,7 @@ func (r *reader) takeHead(slot int32, p []byte) (body []byte, ok bool) {
 	if coding == encode.Gzip && !s.blind {
 		s.inflate = r.inflater()
 	}
+	r.tally.BytesHead += uint64(size)
 	s.chunked = h.chunked
 	s.state = live
 	r.pending--

@@ -22,6 +22,7 @@ type Tally struct {
 	Resumed   uint64 `json:"resumed"`   // streams begun again with a last id
 	Blank     uint64 `json:"blank"`     // streams begun again without one, for none was ever sent
 	BytesIn   uint64 `json:"bytesIn"`   // on the wire, heads and framing included
+	BytesHead uint64 `json:"bytesHead"` // of that, heads
 	Reads     uint64 `json:"reads"`     // that brought bytes
 	Uncoded   uint64 `json:"uncoded"`   // streams that began without the coding that was asked for
 	Heartbeat uint64 `json:"heartbeat"` // blocks without data

@@ -3,6 +3,7 @@ package peers
 // Small servers with Go's libraries: bench/peers/go, a module of its own.
 
 import (
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -24,9 +25,24 @@ func goPeer(name, kind, about string) *Peer {
 		start: func(o *Options, program, dir string, port int) (*exec.Cmd, error) {
 			return exec.Command(program, kind, strconv.Itoa(port)), nil
 		},
-		aim: func(c *loadtest.Config, base string) {
-			c.URL = base + "/events?topic={topic}"
-			c.PublishURL = base + "/publish/{topic}"
-		},
+		aim: aimGo,
 	}
+}
+
+// Own answers a small server that is a command of this program, with the paths of the others: it
+// is started with the command and a port.
+func Own(command, about string) *Peer {
+	return &Peer{
+		Name: command, About: about, Tuning: "defaults",
+		find: func(*Options) (string, error) { return os.Executable() },
+		start: func(o *Options, program, dir string, port int) (*exec.Cmd, error) {
+			return exec.Command(program, command, strconv.Itoa(port)), nil
+		},
+		aim: aimGo,
+	}
+}
+
+func aimGo(c *loadtest.Config, base string) {
+	c.URL = base + "/events?topic={topic}"
+	c.PublishURL = base + "/publish/{topic}"
 }

@@ -1,6 +1,8 @@
 package peers
 
 import (
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -56,5 +58,22 @@ func TestMissingPeersSayHow(t *testing.T) {
 	}
 	if _, err := Find("nobody"); err == nil {
 		t.Error("nobody is known")
+	}
+}
+
+// A variant is built of changed source, which must be what is there: a constant that has moved is
+// said, not measured unchanged.
+func TestVariantNeedsWhatItReplaces(t *testing.T) {
+	o := &Options{Scratch: t.TempDir(), Root: "../.."}
+	err := Variant("x", "encode/shared.go", "no such piece", "another").Available(o)
+	if err == nil || !strings.Contains(err.Error(), `encode/shared.go has "no such piece" not once`) {
+		t.Errorf("%v", err)
+	}
+	if err := Variant("x", "encode/none.go", "a", "b").Available(o); err == nil {
+		t.Error("no error without the file")
+	}
+	text, err := os.ReadFile("../../encode/shared.go")
+	if err != nil || strings.Count(string(text), "WindowSize = 8 << 10") != 1 {
+		t.Errorf("the window that bench coding replaces is not there: %v", err)
 	}
 }

@@ -30,7 +30,7 @@ var rooms = map[string][]string{
 	"server":            {"server/api", "server/accept", "server/auth", "server/demo", "server/fanout", "server/handover", "server/topic", "server/tuning", "ring", "encode"},
 	"server/servertest": {"server", "encode"},
 	"loadtest":          {"encode"},
-	"bench":             {"loadtest", "bench/peers"},
+	"bench":             {"loadtest", "bench/peers", "encode"},
 	"bench/peers":       {"loadtest"},
 	"cmd/penstock":      {"server", "server/tuning", "loadtest", "encode", "cmd/penstock/internal/answer", "cmd/penstock/internal/feed", "cmd/penstock/internal/follow"},
 
