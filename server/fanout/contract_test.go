@@ -55,7 +55,6 @@ type stream struct {
 	sock *socket
 
 	joined *moment // of the pass that took it from the inbox; nil before
-	served uint64  // the newest id that its audience was served when it joined
 	hung   bool    // the client has closed
 	drain  bool    // the shard was told to drain
 	done   bool    // the end was seen and judged
@@ -83,6 +82,7 @@ type stream struct {
 	gaps      []toldGap
 	bareGap   *toldGap // the last gap, if no event has followed it
 	skimUntil uint64   // onlag=latest: conflated up to this id
+	skims     bool     // it still was after the last pass
 	flushed   time.Time
 }
 
@@ -168,6 +168,11 @@ func (c *stream) take(wire []byte, o *origin) {
 // block judges one block.
 func (c *stream) block(d *encode.Decoded, o *origin) {
 	kind, id := string(d.Type), uint64(0)
+	if d.HasData && kind != "gap" {
+		c.w.say("  %s reads %s %s, %d bytes", c.name, kind, string(d.ID), len(d.Data))
+	} else {
+		c.w.say("  %s reads %s %s %s", c.name, kind, string(d.ID), string(d.Data))
+	}
 	if c.parted {
 		c.fail("after it was told when to come back: %+v", *d)
 	}
@@ -254,11 +259,11 @@ func (c *stream) rewound(r Rewind, start uint64, m *moment) {
 		if !c.wants(name) {
 			continue
 		}
-		floor := min(m.gone[name], c.served) // what was lost since is told by a gap
+		floor := min(m.gone[name], c.joined.read) // what was lost since is told by a gap
 		if r.Since > 0 {
-			floor = max(floor, uint64(max(0, c.joined.time.Add(-r.Since).UnixMicro())))
+			floor = max(floor, min(c.joined.read, uint64(max(0, c.joined.time.Add(-r.Since).UnixMicro()))))
 		}
-		there := slices.DeleteFunc(slices.Clone(all), func(e *record) bool { return e.id > c.served })
+		there := slices.DeleteFunc(slices.Clone(all), func(e *record) bool { return e.id > c.joined.read })
 		if n := r.Count; n > 0 {
 			if len(there) > 0 && there[len(there)-1].kind == ring.End {
 				n++ // an end after them does not count
@@ -274,8 +279,8 @@ func (c *stream) rewound(r Rewind, start uint64, m *moment) {
 			}
 		}
 	}
-	if first > 0 && start != first-1 || first == 0 && (start < c.served || start > m.read) {
-		c.fail("starts at %d, while the first event is %d, its audience was served %d, and the shard had read %d", start, first, c.served, m.read)
+	if first > 0 && start != first-1 || first == 0 && (start < c.joined.read || start > m.read) {
+		c.fail("starts at %d, while the first event is %d, and the shard had read %d when it came, %d now", start, first, c.joined.read, m.read)
 	}
 }
 
@@ -292,7 +297,7 @@ func (c *stream) event(d *encode.Decoded, id uint64, o *origin) {
 	case !c.looks(d, e):
 		c.fail("event %d is %s %.100q, was published as %s %.100q", id, d.Type, d.Data, e.name, e.data)
 	}
-	if newest, _ := c.newest(e.topic, c.skimUntil); c.floors == nil && c.sub.Interval == 0 && newest != nil && id < newest.id {
+	if newest, _ := c.newest(e.topic, min(c.skimUntil, o.m.read)); c.floors == nil && c.sub.Interval == 0 && newest != nil && id < newest.id {
 		c.fail("event %d, while %s had newer ones and onlag=latest", id, e.topic)
 	}
 	c.claims(id-1, o.m)
@@ -331,7 +336,7 @@ func (c *stream) past(d *encode.Decoded) {
 		if !c.wants(name) {
 			continue
 		}
-		event, end := c.newest(name, c.served)
+		event, end := c.newest(name, c.joined.read)
 		for _, e := range []*record{event, end} {
 			if e == nil || !c.looks(d, e) {
 				continue
@@ -431,11 +436,19 @@ func (c *stream) gap(d *encode.Decoded, id uint64, o *origin) {
 			c.fail("gap %+v, and nothing is lost", g.Gap)
 		}
 	}
+	if n := len(c.gaps); n > 0 {
+		// What the gap before has told of is no reason for another one.
+		before := c.gaps[n-1].m
+		news := slices.ContainsFunc(may, func(name string) bool { return o.m.gone[name] > max(before.gone[name], c.floor(name)) })
+		if !news && (len(c.sub.Patterns) == 0 || o.m.forgotten == before.forgotten) {
+			c.fail("gap %+v, and nothing is lost since the one before, %+v", g.Gap, c.gaps[n-1].Gap)
+		}
+	}
 	g.wait = c.waits(id, o.m)
 	c.gaps = append(c.gaps, g)
 	c.bareGap = &c.gaps[len(c.gaps)-1]
 	if reason == encode.GapLag && c.sub.OnLag == OnLagLatest {
-		c.skimUntil = o.m.read
+		c.skimUntil = max(c.skimUntil, o.m.read)
 	}
 	c.claims(id, o.m)
 	c.last = id
@@ -496,7 +509,9 @@ func (c *stream) excused(e *record, m *moment) bool {
 	}
 	until := c.skimUntil
 	if c.sub.Latest {
-		until = m.read
+		if until = m.read; e.id <= m.gone[e.topic] {
+			until = m.newest // whoever will read on gets the newer one
+		}
 	}
 	event, _ := c.newest(e.topic, until)
 	return event != nil && event.id > e.id
@@ -572,7 +587,7 @@ func (c *stream) settled(m *moment) {
 		return
 	}
 	for name := range c.w.topics {
-		event, end := c.newest(name, c.served)
+		event, end := c.newest(name, c.joined.read)
 		if end != nil && end.id > c.start {
 			continue // the stream's own events have touched it
 		}

@@ -45,6 +45,7 @@ func (sh *shard) join(j joiner) {
 	}
 	m.onLag = s.OnLag
 	m.told = sh.readID
+	l.past.until, l.past.untilID = sh.read, sh.readID
 	switch {
 	case s.Resume:
 		m.told, l.cursor, l.reason = s.LastID, 0, GapResume
@@ -57,9 +58,7 @@ func (sh *shard) join(j joiner) {
 	case s.BadID == "":
 		sh.rewind(m, s.Rewind)
 	}
-	l.past.until = max(l.cursor, sh.position(m.audience))
 	l.past.snapshot, l.past.after = s.Snapshot, m.told
-	l.past.untilID = sh.servedID(m.audience)
 	if _, more := sh.catchUp(m); more {
 		sh.wake(m)
 	}
@@ -75,21 +74,19 @@ func (sh *shard) rewind(m *subscriber, r Rewind) {
 		// Ids are times, in microseconds.
 		m.told = uint64(max(0, sh.clock.Add(-r.Since).UnixMicro()))
 	case r.Count > 0:
-		topics := m.audience.topics
+		m.told = 0
 		if m.audience.wild != nil {
-			m.told = 0
-			sh.fall(m, sh.position(m.audience))
-			topics, m.told = l.topics, sh.readID
+			sh.fall(m, sh.read)
 		}
-		l.past.floors = make([]uint64, len(topics))
-		for i, t := range topics {
-			l.past.floors[i] = sh.seq.Floor(t, sh.position(m.audience), r.Count)
-			m.told = min(m.told, l.past.floors[i])
+		l.known = sh.knows(m, sh.read, sh.readID, r.Count)
+		m.told = sh.readID
+		for _, floor := range l.known.floors {
+			m.told = min(m.told, floor)
 		}
 	default:
 		return
 	}
-	l.past.rewind, l.cursor = true, 0
+	l.past.rewind, l.cursor, l.known.forgotten = true, 0, sh.seq.Table().NewestForgotten()
 }
 
 // startID is where m's stream starts, whose first entries were found.
@@ -100,7 +97,7 @@ func (sh *shard) startID(m *subscriber, found []topic.Found) uint64 {
 	case len(found) > 0:
 		return found[0].Entry.ID() - 1
 	}
-	return sh.servedID(m.audience)
+	return m.lag.past.untilID
 }
 
 // appendOpening appends the first block: how long to wait before coming back,

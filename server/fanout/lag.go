@@ -10,6 +10,7 @@ package fanout
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"syscall"
 
@@ -19,12 +20,12 @@ import (
 const (
 	// A slice is what a lagging subscriber gets at once: enough that a socket
 	// rarely takes more.
-	sliceBytes = 64 << 10
+	mostSlice = 64 << 10
 	// The work of catching up in a pass: bytes sent, and for each slice what a
 	// small send costs in bytes. What is left over waits for the next pass, so that a
 	// storm of resumes does not hold live events up.
-	catchUpBudget = 2 << 20
-	sliceCost     = 4 << 10
+	mostCatchUp = 2 << 20
+	sliceCost   = 4 << 10
 )
 
 // newLag makes m lag.
@@ -115,7 +116,7 @@ func (sh *shard) wake(m *subscriber) {
 // catchUpAll serves the queue until it is empty or the pass's budget is spent.
 // It tells whether anything was sent or anybody became live.
 func (sh *shard) catchUpAll() bool {
-	budget, moved := catchUpBudget, false
+	budget, moved := sh.catchUpBudget, false
 	sh.shared.audience = nil
 	for n := len(sh.ready); n > 0 && budget > 0; n-- {
 		m := sh.ready[sh.turn]
@@ -154,6 +155,10 @@ func (sh *shard) catchUp(m *subscriber) (work int, more bool) {
 		sh.end(m, LagClosed)
 		return work + sliceCost, false
 	}
+	if s.hold {
+		l.parked = m.audience.pace != nil && m.audience.pace.stirred
+		return work + sliceCost, !l.parked
+	}
 	n := 0
 	if len(s.bytes) > 0 {
 		var errno syscall.Errno
@@ -184,7 +189,7 @@ func (sh *shard) settle(m *subscriber) (more bool) {
 	a, l := m.audience, m.lag
 	position := sh.position(a)
 	switch {
-	case l.cursor < position || l.past.due():
+	case l.cursor < max(position, l.past.until) || l.past.due():
 		return true
 	case l.cursor > position || sh.servedID(a) < m.told:
 		// It was shown more than its audience: by another shard, or because it
@@ -241,8 +246,14 @@ func (sh *shard) served(m *subscriber, s *slice, n int) {
 			sh.hold(l, s.bytes[n:])
 		}
 	}
-	l.cursor, l.unknown = s.next, false
-	rewound := l.past.rewind
+	l.cursor, l.unknown, l.skim = s.next, false, s.skim
+	if s.known.floors != nil {
+		l.known = s.known
+	} else if l.cursor >= l.known.until {
+		l.known.floors = nil
+	}
+	l.past.rewind = s.rewind
+	rewound := s.rewind
 	l.past.passed(l.cursor, s.place, m.audience)
 	if rewound && !l.past.rewind {
 		m.told = max(m.told, l.past.untilID) // what it did not ask for before that is no loss
@@ -365,7 +376,8 @@ func slackOf(r *ring.Ring) ring.Position {
 // its own gap.
 func (sh *shard) lapAll() {
 	sh.judgeUnread()
-	for _, a := range sh.audiences {
+	// In an order that a simulation can repeat.
+	for _, a := range slices.SortedFunc(maps.Values(sh.audiences), func(a, b *audience) int { return cmp.Compare(a.key, b.key) }) {
 		from, told := sh.position(a), sh.servedID(a)
 		if a.pace != nil && a.pace.stirred {
 			sh.unschedule(a)

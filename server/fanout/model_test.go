@@ -30,7 +30,7 @@ type world struct {
 	records []*record
 	byID    map[uint64]*record
 	topics  map[string][]*record // whatever was published under a name, forgotten or not
-	history []string
+	history []line
 
 	tightMemory bool // laggards are cut for what is held for them
 }
@@ -76,11 +76,26 @@ func (w *world) of(s *socket) *stream {
 }
 
 func (w *world) fail(format string, args ...any) {
-	w.t.Fatalf("%s\n\nhistory:\n%s", fmt.Sprintf(format, args...), strings.Join(w.history, "\n"))
+	w.t.Fatalf("%s\n\nhistory:\n%s", fmt.Sprintf(format, args...), w.told())
+}
+
+// A line of the history: put into words only when it is shown.
+type line struct {
+	format string
+	args   []any
+}
+
+// told is the history in words.
+func (w *world) told() string {
+	var b strings.Builder
+	for _, l := range w.history {
+		fmt.Fprintf(&b, l.format+"\n", l.args...)
+	}
+	return b.String()
 }
 
 func (w *world) say(format string, args ...any) {
-	w.history = append(w.history, fmt.Sprintf(format, args...))
+	w.history = append(w.history, line{format, args})
 }
 
 func newWorld(t *rapid.T) *world {
@@ -90,9 +105,11 @@ func newWorld(t *rapid.T) *world {
 	lagMemory := rapid.SampledFrom([]int64{8 << 20, 20 << 10}).Draw(t, "lag memory")
 	flushMax := rapid.SampledFrom([]int{64 << 10, 500}).Draw(t, "flush max")
 	w.tightMemory = lagMemory < 1<<20
-	w.say("ring=65536 keep=%d max-topics=%d lag-memory=%d flush-max=%d", keep, maxTopics, lagMemory, flushMax)
+	slice := rapid.SampledFrom([]int{mostSlice, 16 << 10, 2 << 10}).Draw(t, "slice")
+	passMost := rapid.SampledFrom([]int{mostRead, 20 << 10}).Draw(t, "pass")
+	w.say("ring=65536 keep=%d max-topics=%d lag-memory=%d flush-max=%d slice=%d pass=%d", keep, maxTopics, lagMemory, flushMax, slice, passMost)
 	seq, err := topic.New(topic.Options{
-		RingSize: 64 << 10, MaxEventSize: 16 << 10, MaxTopics: maxTopics, Keep: keep, Shed: true,
+		RingSize: 64 << 10, MaxEventSize: 16 << 10, MaxTopics: maxTopics, Keep: keep, Shed: true, Seed: 1,
 		Now: func() int64 { return w.time.UnixMicro() },
 	})
 	if err != nil {
@@ -107,6 +124,10 @@ func newWorld(t *rapid.T) *world {
 			CompressShare: 2, CompressLevel: encode.Best,
 			FlushMaxBytes: flushMax, LagMemory: lagMemory, RetryMin: 2 * time.Second, RetryMax: 2 * time.Second,
 		}, p)
+		p.sh.sliceBytes, p.sh.passBytes = slice, ring.Position(passMost)
+		if passMost < mostRead {
+			p.sh.passJoiners, p.sh.catchUpBudget = 2, 3*sliceCost
+		}
 		w.posts = append(w.posts, p)
 	}
 	return w
@@ -140,7 +161,7 @@ func (w *world) publish() {
 			id, err = w.seq.Publish(&p)
 		}
 		if err == topic.ErrOverload || err == topic.ErrTooManyTopics {
-			w.history[len(w.history)-1] += " (" + err.Error()[:20] + ")"
+			w.say("  %s...", err.Error()[:20])
 			return
 		}
 		if err != nil {
@@ -309,12 +330,16 @@ func (w *world) pass(p *post) (busy bool) {
 			}
 		}
 		if c.joined == nil {
-			c.joined, c.served = m, m.read
-			if goesBack := c.sub.Resume && c.sub.LastID <= m.newest || c.sub.BadID == "" && c.sub.Rewind != (Rewind{}); goesBack && member != nil {
-				c.served = p.sh.servedID(member.audience)
+			if !c.sock.watched && !c.sock.closed {
+				continue // still in the inbox
 			}
+			c.joined = m
+		}
+		if c.skims {
+			c.skimUntil = m.read
 		}
 		c.read()
+		c.skims = member != nil && member.lag != nil && member.lag.skim
 		c.ended(m)
 		if member != nil && member.state == live && member.audience.pace == nil {
 			c.claims(m.read, m) // whoever is live has everything
@@ -440,7 +465,7 @@ func (w *world) act() {
 		if call := draw(w, "call", "", "send", "watch", "writable"); call != "" {
 			p.fail[call] = syscall.EPIPE
 		}
-		w.say("fail on %d: %v", slices.Index(w.posts, p), p.fail)
+		w.say("fail on %d: %s", slices.Index(w.posts, p), fmt.Sprint(p.fail))
 	case what < 99:
 		i := rapid.IntRange(0, 1).Draw(w.t, "shard")
 		if p := w.posts[i]; !p.drained && yes(w, "drain") {
@@ -505,7 +530,7 @@ func TestStreamsKeepTheContract(t *testing.T) {
 				defer func() {
 					if p := recover(); p != nil {
 						if s := fmt.Sprintf("%T", p); !strings.Contains(s, "rapid") {
-							t.Logf("panic: %v\n\nhistory:\n%s", p, strings.Join(w.history, "\n"))
+							t.Logf("panic: %v\n\nhistory:\n%s", p, w.told())
 						}
 						panic(p)
 					}

@@ -12,9 +12,9 @@ import (
 
 const (
 	// How much of the ring a pass reads at the most: a bound for its duration.
-	passBytes = 1 << 20
+	mostRead = 1 << 20
 	// How many joiners a pass takes from the inbox at the most.
-	passJoiners = 512
+	mostJoiners = 512
 )
 
 // pass is one turn: what was published goes out, who comes joins, who lags is
@@ -57,11 +57,11 @@ func (sh *shard) pass(now time.Time) (busy bool) {
 	return busy
 }
 
-// readRing reads the ring up to head, at most passBytes of it, and lays each
+// readRing reads the ring up to head, at most so much of it, and lays each
 // entry into the batches of the audiences concerned. A batch that is full is
 // flushed and the next one begun.
 func (sh *shard) readRing(head ring.Position) {
-	for limit := min(head, sh.read+passBytes); sh.read < limit; {
+	for limit := min(head, sh.read+sh.passBytes); sh.read < limit; {
 		reader := sh.ring.Reader(sh.read, limit)
 		sh.readEntries(&reader)
 		if sh.read = reader.Position(); !reader.Lapped() {
@@ -161,7 +161,7 @@ func (sh *shard) happened() bool {
 
 // takeInbox serves what other goroutines left.
 func (sh *shard) takeInbox() bool {
-	sh.joiners, sh.commands = sh.inbox.take(sh.joiners[:0], sh.commands[:0], passJoiners)
+	sh.joiners, sh.commands = sh.inbox.take(sh.joiners[:0], sh.commands[:0], sh.passJoiners)
 	for _, j := range sh.joiners {
 		sh.join(j)
 	}

@@ -164,14 +164,14 @@ func (sh *shard) unlist(in *interest) bool {
 // matter are found in the table, once, and followed by their chains.
 func (sh *shard) lookWild(m *subscriber, limit ring.Position) (found []topic.Found, next ring.Position, lost bool) {
 	a, l := m.audience, m.lag
-	unknown := l.unknown || l.cursor == 0 && m.told < sh.seq.Table().NewestForgotten()
+	unknown := l.unknown || l.cursor == 0 && sh.forgot(m)
 	if !l.fell {
 		from := l.cursor
 		if from == 0 {
-			from = sh.ring.After(m.told)
+			from = min(sh.ring.After(m.told), limit) // a rewind by time may begin later
 		}
 		if l.cursor > 0 || sh.seq.Dropped() <= m.told {
-			found, next, lost = sh.gather(a, m.told, from, limit, sliceBytes)
+			found, next, lost = sh.gather(a, m.told, from, limit, sh.sliceBytes)
 			if !lost && (!unknown || len(found) > 0 || next >= limit) {
 				return found, next, unknown
 			}
@@ -179,12 +179,12 @@ func (sh *shard) lookWild(m *subscriber, limit ring.Position) (found []topic.Fou
 		sh.fall(m, limit)
 		unknown = l.unknown
 	}
-	if l.fellUntil < sh.ring.Tail() && l.past.floors == nil {
+	if l.fellUntil < sh.ring.Tail() {
 		sh.fall(m, limit) // more has left the ring: one gap for all of it
 		unknown = unknown || l.unknown
 	}
 	found, next, lost = sh.gatherFallen(m, limit)
-	if (lost || unknown) && len(found) == 0 && next < limit && l.past.floors == nil {
+	if (lost || unknown) && len(found) == 0 && next < limit {
 		// It fell long ago and its socket has taken nothing since. A gap wants an
 		// event behind it, or the place where m stands.
 		sh.fall(m, limit)
@@ -197,7 +197,7 @@ func (sh *shard) lookWild(m *subscriber, limit ring.Position) (found []topic.Fou
 // gatherFallen gathers the next of the topics that matter to m, which has fallen.
 func (sh *shard) gatherFallen(m *subscriber, limit ring.Position) (found []topic.Found, next ring.Position, lost bool) {
 	l := m.lag
-	found, next, lost = sh.seq.GatherAbove(sh.found[:0], l.topics, l.past.floors, m.told, l.cursor, min(limit, l.fellUntil), sliceBytes)
+	found, next, lost = sh.seq.GatherAbove(sh.found[:0], l.topics, l.known.floors, m.told, l.cursor, min(limit, l.fellUntil), sh.sliceBytes)
 	sh.found = found
 	return found, next, lost
 }
@@ -208,7 +208,7 @@ func (sh *shard) fall(m *subscriber, until ring.Position) {
 	l := m.lag
 	l.fell, l.fellUntil = true, until
 	l.topics = sh.seq.Table().Matching(m.audience.wild.patterns, m.told)
-	l.unknown = m.told < sh.seq.Table().NewestForgotten()
+	l.unknown = sh.forgot(m)
 }
 
 // judgeUnread judges the topics that have events newer than what the shard has read:

@@ -34,6 +34,7 @@ import (
 	"time"
 
 	"penstock/encode"
+	"penstock/ring"
 	"penstock/server/topic"
 )
 
@@ -109,6 +110,7 @@ func play(t *testing.T, text string) string {
 // options reads the first block: comments, and a line "ring=64KiB" and so on.
 func (p *player) options(text string) {
 	var o houseOptions
+	slice, most := mostSlice, mostRead
 	for _, word := range strings.Fields(text) {
 		name, value, ok := strings.Cut(word, "=")
 		if !ok {
@@ -130,9 +132,14 @@ func (p *player) options(text string) {
 			o.share = n
 		case "max-event":
 			o.maxEvent = n
+		case "slice":
+			slice = n
+		case "pass":
+			most = n
 		}
 	}
 	p.house = newHouse(p.t, o)
+	p.house.sh.sliceBytes, p.house.sh.passBytes = slice, ring.Position(most)
 }
 
 func (p *player) do(words []string) []string {

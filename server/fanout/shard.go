@@ -30,6 +30,10 @@ type shard struct {
 	heartbeat          time.Duration
 	flushInterval      time.Duration
 	flushMaxBytes      int
+	passBytes          ring.Position // bounds of a pass's work: mostRead, mostJoiners, mostSlice, mostCatchUp
+	passJoiners        int
+	sliceBytes         int
+	catchUpBudget      int
 	lagMemory          int64
 	retryMin, retryMax time.Duration
 	version            string
@@ -107,6 +111,7 @@ func newShard(o *Options, sys system) *shard {
 		sys: sys, seq: o.Sequencer, ring: o.Sequencer.Ring(), slack: slackOf(o.Sequencer.Ring()),
 		heartbeat: o.Heartbeat, flushInterval: o.FlushInterval, flushMaxBytes: o.FlushMaxBytes,
 		lagMemory: o.LagMemory / int64(o.Shards), retryMin: o.RetryMin, retryMax: o.RetryMax,
+		passBytes: mostRead, passJoiners: mostJoiners, sliceBytes: mostSlice, catchUpBudget: mostCatchUp,
 		packShare: o.CompressShare, packLevel: o.CompressLevel,
 		version: o.Version, gone: o.Gone, ticksRound: ticksOf(o.Heartbeat),
 		audiences: make(map[string]*audience), index: make(map[uint64]*interest),

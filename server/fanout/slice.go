@@ -6,6 +6,7 @@ package fanout
 // Everything here runs on the shard's thread, after the pass has read and flushed.
 
 import (
+	"math"
 	"slices"
 	"strconv"
 
@@ -21,7 +22,11 @@ type slice struct {
 	place  int32         // where a snapshot goes on after it
 	told   uint64        // the newest id in it
 	events int
-	gap    bool          // it says that something was lost
+	gap    bool  // it says that something was lost
+	known  known // which is known from then on; without floors: nothing new is
+	hold   bool  // it is not to be sent yet
+	skim   bool  // after it: what lag.skim and past.rewind are
+	rewind bool
 	again  bool          // its bytes can be made again from the ring ...
 	first  ring.Position // ... where the first of its events is
 	plain  []byte        // compressed: what was; as long valid as bytes
@@ -51,6 +56,10 @@ func (sh *shard) nextSlice(m *subscriber) slice {
 	}
 	sh.shared.audience = nil
 	s, found := sh.look(m)
+	if s.hold {
+		return s
+	}
+	limit, limitID := sh.limit(m)
 
 	buf, head := sh.begin(a, l.opening)
 	if l.opening != nil {
@@ -61,12 +70,12 @@ func (sh *shard) nextSlice(m *subscriber) slice {
 		switch {
 		case len(found) > 0:
 			s.told = max(m.told, found[0].Entry.ID()-1)
-		case s.next >= sh.position(a):
-			s.told = max(m.told, sh.servedID(a))
+		case s.next >= limit:
+			s.told = max(m.told, limitID)
 		}
 		buf = sh.appendGap(buf, m, s.told)
 	}
-	s.again = plain && !s.gap && !l.skims(a)
+	s.again = plain && !s.gap && !l.skims(a) && !s.skim
 	if l.snapping() {
 		for i := range found {
 			buf = encode.AppendWithoutID(buf, sh.frame(found[i].Entry, a.form))
@@ -112,54 +121,112 @@ func (sh *shard) begin(a *audience, opening *Subscription) (buf []byte, head int
 	return append(buf, room[:]...), head
 }
 
+// limit is how far m is caught up, and the newest id before that: to where its audience stands, and
+// to where m joined one that was held back.
+func (sh *shard) limit(m *subscriber) (ring.Position, uint64) {
+	a, p := m.audience, &m.lag.past
+	return max(sh.position(a), p.until), max(sh.servedID(a), p.untilID)
+}
+
 // look finds the entries of m's next slice, and whether something was lost before
-// them.
+// them that it does not know of.
 func (sh *shard) look(m *subscriber) (s slice, found []topic.Found) {
+	l := m.lag
+	limit, limitID := sh.limit(m)
+	skims, rewind := l.skims(m.audience), l.past.rewind
+	badID := l.opening != nil && l.opening.BadID != ""
+	silent := badID || rewind && l.opening != nil // it is sent a gap anyway; it asked for what is there
+	s, found = sh.lookFor(m, skims, rewind)
+	if s.gap && rewind && !silent && (skims || len(found) == 0 && s.next < limit) {
+		// All of the past that was left is lost, and a gap wants an event behind it. Or some of
+		// it is, which is no loss to who asked for the newest alone.
+		rewind = false
+		s, found = sh.lookFor(m, skims, rewind)
+		s.gap = s.gap || !skims
+	}
+	if s.gap && !silent && m.onLag == OnLagLatest && l.reason == GapLag && !skims {
+		skims = true
+		s, found = sh.lookFor(m, skims, rewind)
+		s.gap = true
+	}
+	until, untilID := max(limit, sh.ring.Tail()), max(limitID, sh.seq.BeforeID()-1)
+	if (s.gap || badID) && s.next < until {
+		// More slices of this past follow. What they lack by now is known; what is lost from now
+		// on, be it while we look once more, is not.
+		rewinds := rewind && silent
+		if rewinds {
+			until, untilID = l.past.until, l.past.untilID
+		}
+		known := sh.knows(m, until, untilID, math.MaxInt32)
+		if rewinds {
+			known.forgotten = l.known.forgotten // when it came: what was forgotten since may have had something newer
+		}
+		s, found = sh.lookFor(m, skims, rewind)
+		s.gap, s.known = true, known
+	}
+	// More has left the ring already than was looked at: one gap for all of it, in the next pass.
+	s.hold = (s.gap && !silent || badID || l.known.floors != nil) && s.next >= limit && sh.ring.Tail() > limit
+	s.gap = s.gap && !silent
+	return s, found
+}
+
+// lookFor looks for entries: all, or the newest of each topic; and with rewind no further than
+// that goes.
+func (sh *shard) lookFor(m *subscriber, skims, rewind bool) (s slice, found []topic.Found) {
 	a, l := m.audience, m.lag
 	p := &l.past
-	limit := sh.position(a)
-	skims := l.skims(a)
-	s.place, s.told = p.next, m.told
+	limit, _ := sh.limit(m)
+	s.place, s.told, s.skim, s.rewind = p.next, m.told, l.skim, rewind
 	switch {
 	case l.snapping():
 		found, s.place = sh.snapshot(a, p)
 		s.next = l.cursor
-	case skims && !p.rewind:
+	case skims && !rewind:
 		found, s.gap = sh.newest(m, limit)
-		s.next = max(l.cursor, limit)
-		if n := prefix(found, sliceBytes); n < len(found) {
-			found, s.next = found[:n], l.cursor
-		} else {
-			l.skim = false
+		s.next, s.skim = max(l.cursor, limit), false
+		if n := prefix(found, sh.sliceBytes); n < len(found) {
+			found, s.next, s.skim = found[:n], l.cursor, true
 		}
 	default:
-		if p.rewind {
+		if rewind {
 			limit = min(limit, p.until)
 		}
 		limit = max(limit, l.cursor)
 		if a.wild != nil {
 			found, s.next, s.gap = sh.lookWild(m, limit)
 		} else {
-			found, s.next, s.gap = sh.seq.GatherAbove(sh.found[:0], a.topics, p.floors, m.told, l.cursor, limit, sliceBytes)
+			found, s.next, s.gap = sh.seq.GatherAbove(sh.found[:0], a.topics, l.known.floors, m.told, l.cursor, limit, sh.sliceBytes)
 			sh.found = found
 		}
 	}
-	if s.gap && p.rewind && l.opening == nil && len(found) == 0 && s.next < sh.position(a) {
-		// All of the past that was left is lost. A gap wants an event behind it.
-		p.rewind = false
-		s, found = sh.look(m)
-		s.gap = true
-		return s, found
-	}
-	if l.opening != nil && (p.rewind || l.opening.BadID != "") {
-		s.gap = false // it asked for what is there; it is sent a gap anyway
-	}
-	if s.gap && m.onLag == OnLagLatest && l.reason == GapLag && !skims {
-		l.skim = true
-		s, found = sh.look(m)
-		s.gap = true
-	}
 	return s, found
+}
+
+// knows is what m knows of the past before a position, with its id, once it has been told that
+// something was lost, or has rewound to the newest n events of each topic.
+func (sh *shard) knows(m *subscriber, until ring.Position, untilID uint64, n int) known {
+	old := &m.lag.known
+	k := known{forgotten: sh.seq.Table().NewestForgotten(), until: until}
+	topics := sh.topicsOf(m)
+	k.floors = make(map[*topic.Topic]uint64, len(topics))
+	for _, t := range topics {
+		// The newest one lost may be behind until.
+		k.floors[t] = max(old.floors[t], min(sh.seq.Floor(t, until, n), untilID))
+	}
+	if m.audience.wild != nil {
+		for _, t := range m.audience.topics {
+			if t.Forgotten() {
+				k.floors[t], _, _ = t.Newest()
+			}
+		}
+	}
+	return k
+}
+
+// forgot tells whether topics were forgotten that may have had something that m was not told,
+// nor knows to be lost.
+func (sh *shard) forgot(m *subscriber) bool {
+	return max(m.told, m.lag.known.forgotten) < sh.seq.Table().NewestForgotten()
 }
 
 // skims tells whether only the newest event of each topic is of interest.
@@ -172,16 +239,16 @@ func (l *lag) skims(a *audience) bool { return l.skim || a.pace != nil && a.pace
 func (sh *shard) newest(m *subscriber, limit ring.Position) (found []topic.Found, lost bool) {
 	l, topics := m.lag, m.audience.topics
 	if m.audience.wild != nil {
-		if l.cursor == 0 {
-			// A topic may have been quiet since the audience came.
+		if l.past.until > 0 {
+			// A topic may have been quiet since the audience came, and m is not live yet.
 			topics = sh.seq.Table().Matching(m.audience.wild.patterns, m.told)
 		}
-		lost = m.told < sh.seq.Table().NewestForgotten()
+		lost = sh.forgot(m)
 	}
 	found = sh.found[:0]
 	for _, t := range topics {
 		var gone bool
-		found, gone = sh.seq.AppendLatest(found, t, limit, m.told)
+		found, gone = sh.seq.AppendLatest(found, t, limit, max(m.told, l.known.floors[t]))
 		lost = lost || gone || l.opening != nil && m.told < t.Since()
 	}
 	sh.found = found
@@ -196,7 +263,7 @@ func (sh *shard) snapshot(a *audience, p *past) (found []topic.Found, place int3
 	found = sh.found[:0]
 	place = p.next
 	topics := a.topics
-	for size := 0; int(place) < p.places(a) && size < sliceBytes; place++ {
+	for size := 0; int(place) < p.places(a) && size < sh.sliceBytes; place++ {
 		topics = topics[:0:0]
 		if a.wild != nil {
 			topics = sh.seq.Table().MatchingIn(topics, int(place), a.wild.patterns, 0)
@@ -215,6 +282,7 @@ func (sh *shard) snapshot(a *audience, p *past) (found []topic.Found, place int3
 		}
 	}
 	sh.found = found
+	sortFound(found)
 	return found, place
 }
 
@@ -239,7 +307,7 @@ func (l *lag) snapping() bool {
 func (p *past) passed(cursor ring.Position, place int32, a *audience) {
 	p.next = place
 	if cursor >= p.until {
-		p.rewind, p.floors = false, nil
+		p.rewind = false
 	}
 	if p.snapshot && int(place) >= p.places(a) {
 		p.snapshot = false

@@ -54,6 +54,7 @@ type lag struct {
 	past    past          // what it gets before it is caught up as anybody
 	reason  GapReason     // what a gap found now is due to
 	at      int32         // its place in shard.laggards
+	known   known         // of what it lost
 
 	// Of an audience with patterns, while something that it was not told has left the ring:
 	topics    []*topic.Topic // those that match and have something newer
@@ -71,13 +72,21 @@ type lag struct {
 // A past is what a joiner asked for of the time before it came: the zero value
 // is nothing, or nothing more.
 type past struct {
-	until    ring.Position // where it joined: rewind and snapshot look at nothing newer
+	until    ring.Position // where it joined: it is served up to there in any case, and by rewind and snapshot no further
 	untilID  uint64        // the newest id before until
-	floors   []uint64      // rewind by count: for each topic the id after which it begins
 	after    uint64        // snapshot: topics with something newer have been served
 	rewind   bool          // what is out of reach before until is no loss
 	snapshot bool          // due once the cursor is at until
 	next     int32         // snapshot: the topic whose turn it is, by its place in the audience
+}
+
+// Known is what of the past is no news to a subscriber: what was lost when it was told of a gap, or
+// when its rewind began, and what it did not rewind to. It is kept while more slices of that past
+// may follow, so that what is lost meanwhile, and only that, makes another gap.
+type known struct {
+	floors    map[*topic.Topic]uint64 // of each topic the id up to which it is known; nil: none
+	forgotten uint64                  // the newest id of a topic that was forgotten before
+	until     ring.Position           // all that the floors tell of was before it
 }
 
 // A rest is what is left of a chunk: as a place in the ring where its bytes can

@@ -166,11 +166,8 @@ func (g *gatherer) follow(from, end ring.Position) ring.Position {
 	}
 	g.chains = slices.Grow(g.chains[:0], len(g.topics))
 	g.heap = g.heap[:0]
-	for i, t := range g.topics {
-		after := g.after
-		if g.floors != nil {
-			after = max(after, g.floors[i])
-		}
+	for _, t := range g.topics {
+		after := max(g.after, g.floors[t])
 		if t.newest.Load() <= after {
 			continue
 		}

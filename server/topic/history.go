@@ -56,9 +56,9 @@ func (s *Sequencer) Gather(dst []Found, topics []*Topic, after uint64, from, lim
 	return s.GatherAbove(dst, topics, nil, after, from, limit, maxBytes)
 }
 
-// GatherAbove is Gather with a floor for each topic: of topics[i] it finds only what is newer
-// than floors[i] as well. Floors that are nil are none. Any goroutine.
-func (s *Sequencer) GatherAbove(dst []Found, topics []*Topic, floors []uint64, after uint64, from, limit ring.Position, maxBytes int) (found []Found, next ring.Position, lost bool) {
+// GatherAbove is Gather with floors: of a topic that has one it finds, and counts as lost, only what
+// is newer than its floor as well. Any goroutine.
+func (s *Sequencer) GatherAbove(dst []Found, topics []*Topic, floors map[*Topic]uint64, after uint64, from, limit ring.Position, maxBytes int) (found []Found, next ring.Position, lost bool) {
 	g := gatherers.Get().(*gatherer)
 	g.begin(s, dst, topics, after, maxBytes)
 	g.floors = floors
@@ -110,7 +110,7 @@ const walkMost = 1 << 20
 type gatherer struct {
 	s      *Sequencer
 	topics []*Topic
-	floors []uint64 // nil, or one for each topic
+	floors map[*Topic]uint64
 	after  uint64
 	room   int // bytes of frames that may still be added
 	first  int // where this call's part of found begins
@@ -160,7 +160,7 @@ const (
 func (g *gatherer) run(from, limit ring.Position) ring.Position {
 	if from == 0 {
 		for _, t := range g.topics {
-			g.lost = g.lost || g.after < t.since
+			g.lost = g.lost || max(g.after, g.floors[t]) < t.since
 		}
 	}
 	limit = min(limit, g.s.ring.Head())

@@ -64,7 +64,8 @@ type Options struct {
 	PublishWait time.Duration // how long a publisher waits at the most; 0: 10 s
 	MaxWaiting  int           // how many wait at the most, more are refused; 0: 1,024
 
-	Now func() int64 // microseconds since 1970; nil: the clock. Any goroutine
+	Now  func() int64 // microseconds since 1970; nil: the clock. Any goroutine
+	Seed uint64       // of the hash by which names are laid down; 0: random, so that nobody can choose names that lie together
 
 	Past *State     // of another process, to be gone on with; nil: none
 	Ring *ring.Copy // the ring that belongs to it
@@ -147,7 +148,7 @@ func New(o Options) (*Sequencer, error) {
 	quarter := r.Size() / 4
 	s := &Sequencer{
 		ring:       r,
-		table:      newTable(start),
+		table:      newTable(start, o.Seed),
 		now:        o.Now,
 		startID:    start,
 		maxFrame:   o.MaxEventSize,

@@ -217,8 +217,12 @@ type part struct {
 	_      [128 - 32]byte // apart from its neighbours: publishers on all cores lock here
 }
 
-func newTable(start uint64) *Table {
-	tb := &Table{seed: [2]uint64{rand.Uint64(), rand.Uint64() | 1}, start: start, counters: 1, forgotten: new([slots]atomic.Uint64)}
+func newTable(start, seed uint64) *Table {
+	seeds := [2]uint64{rand.Uint64(), rand.Uint64() | 1}
+	if seed != 0 {
+		seeds = [2]uint64{seed, fold(seed|1, 0x9e3779b97f4a7c15) | 1}
+	}
+	tb := &Table{seed: seeds, start: start, counters: 1, forgotten: new([slots]atomic.Uint64)}
 	for i := range tb.parts {
 		tb.parts[i].topics = make(map[string]*Topic)
 	}
