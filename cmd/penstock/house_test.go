@@ -19,10 +19,11 @@ import (
 var rooms = map[string][]string{
 	"ring":              nil,
 	"encode":            nil,
+	"server/thread":     nil,
 	"server/handover":   nil,
 	"server/topic":      {"server/handover", "ring", "encode"},
-	"server/fanout":     {"server/topic", "server/handover", "ring", "encode"},
-	"server/accept":     {"server/fanout", "server/topic", "encode"},
+	"server/fanout":     {"server/topic", "server/thread", "server/handover", "ring", "encode"},
+	"server/accept":     {"server/fanout", "server/topic", "server/thread", "encode"},
 	"server/auth":       {"server/topic"},
 	"server/api":        {"server/accept", "server/auth", "server/fanout", "server/topic", "ring", "encode"},
 	"server/demo":       {"server/topic", "encode"},

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"unsafe"
 
+	"penstock/server/thread"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -137,7 +139,7 @@ func (e epoll) control(op int, fd int32, events uint32, data int32) syscall.Errn
 
 // wait waits at most ms milliseconds, for ever below 0. An interrupted wait is a short one.
 func (e epoll) wait(events []unix.EpollEvent, ms int) int {
-	n, _, errno := syscall.Syscall6(unix.SYS_EPOLL_PWAIT, uintptr(e), uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), uintptr(ms), 0, 0)
+	n, _, errno := thread.Block6(unix.SYS_EPOLL_PWAIT, uintptr(e), uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), uintptr(ms), 0, 0)
 	if errno != 0 {
 		return 0
 	}

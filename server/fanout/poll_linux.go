@@ -15,6 +15,8 @@ import (
 	"time"
 	"unsafe"
 
+	"penstock/server/thread"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -165,10 +167,10 @@ func (p *epoll) poll(atMost time.Duration) int {
 		n, _, errno = syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(p.set), first, room, 0, 0, 0)
 	case p.coarse:
 		ms := (atMost + time.Millisecond - 1) / time.Millisecond
-		n, _, errno = syscall.Syscall6(syscall.SYS_EPOLL_PWAIT, uintptr(p.set), first, room, uintptr(ms), 0, 0)
+		n, _, errno = thread.Block6(syscall.SYS_EPOLL_PWAIT, uintptr(p.set), first, room, uintptr(ms), 0, 0)
 	default:
 		ts := unix.NsecToTimespec(int64(atMost))
-		n, _, errno = syscall.Syscall6(unix.SYS_EPOLL_PWAIT2, uintptr(p.set), first, room, uintptr(unsafe.Pointer(&ts)), 0, 0)
+		n, _, errno = thread.Block6(unix.SYS_EPOLL_PWAIT2, uintptr(p.set), first, room, uintptr(unsafe.Pointer(&ts)), 0, 0)
 		if errno == syscall.ENOSYS {
 			p.coarse = true
 			return p.poll(atMost)
