@@ -60,7 +60,8 @@
 //
 // The accept thread takes a connection and looks at what is there. A complete head of a plain GET
 // for a stream is judged strictly, parsed, and its socket given to a shard: the short way, without
-// a goroutine or a buffer. Everything else goes the long way over netpoll and fasthttp; a stream
+// a goroutine or a buffer. A small publish that is there as a whole and needs not wait is answered
+// there as well: the quick way. Everything else goes the long way over netpoll and fasthttp; a stream
 // that begins there is detached from both first. There is one owner at any time: the accept
 // thread, or netpoll and fasthttp, then the shard. Only the owner writes to a socket or closes it;
 // the shard writes the first byte of a stream and the last.

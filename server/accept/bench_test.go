@@ -261,23 +261,23 @@ func (w *watcher) closeAll() {
 	w.fds = w.fds[:0]
 }
 
-// quick is a Handler that spends nothing on a stream but its subscription.
-type quick struct{ *house }
+// shortest is a Handler that spends nothing on a stream but its subscription.
+type shortest struct{ *house }
 
-func (quick) Short(dst []byte, h *fasthttp.RequestHeader, _ From) (*fanout.Subscription, []byte, bool) {
+func (shortest) Short(dst []byte, h *fasthttp.RequestHeader, _ From) (*fanout.Subscription, []byte, bool) {
 	if string(h.RequestURI()) == "/events/long" {
 		return nil, dst, true
 	}
 	return &fanout.Subscription{}, dst, false
 }
 
-func (quick) Serve(ctx *fasthttp.RequestCtx) { Stream(ctx, &fanout.Subscription{}) }
+func (shortest) Serve(ctx *fasthttp.RequestCtx) { Stream(ctx, &fanout.Subscription{}) }
 
 func benchmarkWay(b *testing.B, path string) {
 	set, _ := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	defer unix.Close(set)
 	w := &watcher{set: epoll(set)}
-	a, err := Listen(Options{Listen: []string{"127.0.0.1:0"}, Handler: quick{newHouse()}, Shards: w, Log: slog.New(slog.DiscardHandler)})
+	a, err := Listen(Options{Listen: []string{"127.0.0.1:0"}, Handler: shortest{newHouse()}, Shards: w, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -313,11 +313,27 @@ type taken struct{ *house }
 
 func (taken) Serve(ctx *fasthttp.RequestCtx) { ctx.Write(takenAnswer) }
 
+func (taken) Quick(*fasthttp.RequestCtx) Quickness { return NotQuick }
+
+// takenQuickly is one on the quick way.
+type takenQuickly struct{ taken }
+
+func (t takenQuickly) Quick(ctx *fasthttp.RequestCtx) Quickness {
+	t.Serve(ctx)
+	return Answered
+}
+
 var takenAnswer = []byte(`{"id":"1763670000000042"}`)
 
-// BenchmarkRequest is a small publish over kept connections, without what api does with it.
-func BenchmarkRequest(b *testing.B) {
-	a, err := Listen(Options{Listen: []string{"127.0.0.1:0"}, Handler: taken{newHouse()}, Log: slog.New(slog.DiscardHandler)})
+// BenchmarkRequest is a small publish over kept connections on the long way, without what api does
+// with it.
+func BenchmarkRequest(b *testing.B) { benchmarkRequest(b, taken{newHouse()}) }
+
+// BenchmarkQuickRequest is the same on the quick way.
+func BenchmarkQuickRequest(b *testing.B) { benchmarkRequest(b, takenQuickly{taken{newHouse()}}) }
+
+func benchmarkRequest(b *testing.B, h Handler) {
+	a, err := Listen(Options{Listen: []string{"127.0.0.1:0"}, Handler: h, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -200,7 +200,7 @@ func TestHalfClosedPublisherIsAnswered(t *testing.T) {
 	for _, w := range ways {
 		c = w.open(t, s)
 		c.send("GET /events/a HTTP/1.1\r\nHost:")
-		if w.name == "kept" {
+		if w.kept {
 			eventually(t, "the half head to be held", func() bool { return s.held.Load() > 0 })
 		}
 		c.CloseWrite()

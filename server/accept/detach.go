@@ -26,7 +26,8 @@ type leaving uint8
 const (
 	staying      leaving = iota // it does not; or netpoll closes it
 	toShard                     // it becomes a stream
-	toLinger                    // the accept thread has it again
+	toLinger                    // the accept thread has it again, answered for good
+	toIdle                      // the accept thread has it again, for its next request
 	toClose                     // it is closed
 	closedBefore                // it was
 )
@@ -50,8 +51,11 @@ func noop(net.Conn) {}
 // Source is where the request's connection has come from; the zero From where that is none of an
 // Acceptor's. Handler.Serve calls it.
 func Source(ctx *fasthttp.RequestCtx) (from From) {
-	if l, ok := ctx.Conn().(*long); ok {
-		from = l.from
+	switch c := ctx.Conn().(type) {
+	case *long:
+		from = c.from
+	case *quickConn:
+		from = c.from
 	}
 	return from
 }
@@ -109,6 +113,10 @@ func (l *long) away() {
 	case toLinger:
 		shut(l.fd, unix.SHUT_WR)
 		if !a.mail.leave(func(m *mail) { m.linger = append(m.linger, l.fd) }) {
+			a.gone(l.fd)
+		}
+	case toIdle:
+		if !a.mail.leave(func(m *mail) { m.idle = append(m.idle, kept{l.fd, l.from}) }) {
 			a.gone(l.fd)
 		}
 	case toClose:

@@ -8,10 +8,13 @@
 //	                                    long.go ── netpoll, fasthttp ──► detach.go
 //	                                       Handler.Serve
 //
-// One thread accepts, for all addresses of an Acceptor, TCP ones and unix sockets. It looks at what waits in a socket without taking it out. A complete head
-// of a plain GET or HEAD is judged there and then: a stream's socket goes to a shard, an answer
-// is sent and the connection closed; that is the short way, and it costs no goroutine, no buffer
-// and no object but the subscription. Everything else goes the long way, with every byte still in
+// One thread accepts, for all addresses of an Acceptor, TCP ones and unix sockets. It looks at what
+// waits in a socket without taking it out. A complete head of a plain GET or HEAD is judged there
+// and then: a stream's socket goes to a shard, an answer is sent and the connection closed; that is
+// the short way, and it costs no goroutine, no buffer and no object but the subscription. A small
+// request that is there as a whole and needs not wait, a publish above all, is answered by
+// Handler.Quick, and its connection stays with the accept thread: the quick way (quick.go).
+// Everything else goes the long way, with every byte still in
 // the socket: netpoll reads it, fasthttp parses and answers it, and where a request turns out to
 // ask for a stream, both let go of the socket and it goes to a shard as well.
 //
@@ -24,8 +27,8 @@
 //
 // # Who runs where
 //
-// What Acceptor exports may be called from any goroutine. Handler.Short runs on the accept
-// thread and must not wait. Handler.Serve runs on a goroutine of netpoll's pool, one for each
+// What Acceptor exports may be called from any goroutine. Handler.Short and Handler.Quick run on
+// the accept thread and must not wait. Handler.Serve runs on a goroutine of netpoll's pool, one for each
 // request in hand; between requests, and while a head is not whole, a connection has none.
 //
 // # What a request's head must be

@@ -20,6 +20,8 @@ func (greeter) Short(dst []byte, h *fasthttp.RequestHeader, _ accept.From) (*fan
 
 func (greeter) Serve(ctx *fasthttp.RequestCtx) { fmt.Fprintf(ctx, "hello %s\n", ctx.PostBody()) }
 
+func (greeter) Quick(*fasthttp.RequestCtx) accept.Quickness { return accept.NotQuick }
+
 func (greeter) Error(dst []byte, _ *fasthttp.RequestHeader, status int, text string) []byte {
 	return fmt.Appendf(dst, "HTTP/1.1 %d Error\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", status, len(text), text)
 }

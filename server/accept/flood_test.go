@@ -90,9 +90,8 @@ func TestPanicCostsOneRequest(t *testing.T) {
 	})
 	for _, w := range ways[1:] {
 		c := s.dial(t)
-		if w.name == "kept" {
-			c.send(post("/echo", 0, ""))
-			c.answer()
+		if w.kept {
+			c = w.open(t, s)
 		}
 		c.send(post("/panic", 2, "") + "hi")
 		checkRefused(t, c, 500, "mistake")
@@ -105,7 +104,7 @@ func TestPanicCostsOneRequest(t *testing.T) {
 	if a := c.answer(); a.status != 200 {
 		t.Errorf("%+v", a)
 	}
-	if said.count("api: something is impossible") != 3 || said.count("/panic") < 3 {
+	if said.count("api: something is impossible") != 4 || said.count("/panic") < 3 {
 		t.Errorf("the log has %s", said.text())
 	}
 }

@@ -32,6 +32,11 @@ type Handler interface {
 	// Serve answers a request on the long way, or calls Stream. A request's goroutine; it may wait.
 	Serve(ctx *fasthttp.RequestCtx)
 
+	// Quick answers a small request that has come whole, body included, as Serve would, if that
+	// takes no waiting. Where it does not answer, nothing has happened, and Serve is asked. The
+	// accept thread: it must not wait, nor call Stream.
+	Quick(ctx *fasthttp.RequestCtx) Quickness
+
 	// Error appends a whole HTTP/1.1 answer to a request that can't be taken (400 to 505), with
 	// Connection: close. h is nil where no head that can be taken has come whole. Any goroutine; it
 	// must not wait.
@@ -53,6 +58,15 @@ type Handler interface {
 	// query; it may be no path at all). Any goroutine; it must not wait.
 	Room(path []byte) Room
 }
+
+// A Quickness is what Handler.Quick has made of a request.
+type Quickness uint8
+
+const (
+	NotQuick Quickness = iota // a request for the long way, and its connection too
+	MustWait                  // one that would have to wait this time; the connection's next one may be quick
+	Answered
+)
 
 // A Room is a number of requests that may be in hand at once, on the long way. They do not take
 // each other's places.

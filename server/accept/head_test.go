@@ -90,7 +90,7 @@ var badHeads = []struct {
 // What can't be taken is told, on every way and also one byte at a time; then the connection is
 // closed without a reset, and nothing behind it is taken for a request.
 func TestBadHeadIsAnsweredAndTheConnectionClosed(t *testing.T) {
-	for _, w := range []way{ways[0], ways[2]} {
+	for _, w := range []way{ways[0], ways[2], ways[3]} {
 		s := start(t)
 		for i, b := range badHeads {
 			t.Run(w.name+"/"+b.what, func(t *testing.T) {
@@ -100,7 +100,7 @@ func TestBadHeadIsAnsweredAndTheConnectionClosed(t *testing.T) {
 				go c.Write([]byte(b.head + smuggled)) // the answer comes while it is being sent
 				checkRefused(t, c, b.status, b.text)
 				requests := uint64(0)
-				if w.name == "kept" {
+				if w.kept {
 					requests = 1
 				}
 				if st := s.Stats(); st.BadHeads != before.BadHeads+1 || st.Requests != before.Requests+requests {
@@ -124,10 +124,10 @@ func checkRefused(t *testing.T, c *client, status int, text string) {
 
 // The same one byte at a time: a bad head is told from a half one as soon as it can be.
 func TestBadHeadInSingleBytesIsAnswered(t *testing.T) {
-	for _, w := range []way{ways[0], ways[2]} {
+	for _, w := range []way{ways[0], ways[2], ways[3]} {
 		s := start(t)
 		for _, b := range badHeads {
-			if len(b.head) > 200 || w.name == "kept" && b.head[0] == '\r' {
+			if len(b.head) > 200 || w.kept && b.head[0] == '\r' {
 				continue // between requests, empty lines that come alone are dropped
 			}
 			t.Run(w.name+"/"+b.what, func(t *testing.T) {

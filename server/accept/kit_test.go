@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -51,6 +52,7 @@ type house struct {
 	waiting chan struct{} // a request has come to /wait
 	goOn    chan struct{} // closed: /wait answers
 	froms   []From
+	waits   atomic.Bool // Quick would wait
 }
 
 func newHouse() *house {
@@ -89,7 +91,7 @@ func (h *house) Serve(ctx *fasthttp.RequestCtx) {
 			return
 		}
 		Stream(ctx, &fanout.Subscription{Topics: []string{path[len("/events/"):]}})
-	case path == "/echo", path == "/secret":
+	case path == "/echo", path == "/secret", strings.HasPrefix(path, "/quick"):
 		fmt.Fprintf(ctx, "%s %s ", ctx.Method(), ctx.RequestURI())
 		ctx.Write(ctx.PostBody())
 	case path == "/wait":
@@ -104,6 +106,20 @@ func (h *house) Serve(ctx *fasthttp.RequestCtx) {
 	default:
 		ctx.Error(`{"error":"no such path"}`, 404)
 	}
+}
+
+// Quick answers /quick alone, as Serve does, unless it is told to wait.
+func (h *house) Quick(ctx *fasthttp.RequestCtx) Quickness {
+	switch path := string(ctx.Path()); {
+	case path == "/quick/mistake":
+		panic("a mistake")
+	case path != "/quick":
+		return NotQuick
+	case h.waits.Load():
+		return MustWait
+	}
+	h.Serve(ctx)
+	return Answered
 }
 
 // Error says back which origin asked, where it is told.
@@ -366,6 +382,7 @@ func (c *client) reset() {
 type way struct {
 	name string
 	open func(*testing.T, *server) *client
+	kept bool   // open has been answered before
 	pad  string // a header line that makes the head too large for the short way
 }
 
@@ -374,10 +391,18 @@ type way struct {
 var ways = []way{
 	{name: "short", open: func(t *testing.T, s *server) *client { return s.dial(t) }},
 	{name: "long", open: func(t *testing.T, s *server) *client { return s.dial(t) }, pad: "X-Pad: " + strings.Repeat("p", shortMost) + "\r\n"},
-	{name: "kept", open: func(t *testing.T, s *server) *client {
+	{name: "kept", kept: true, open: func(t *testing.T, s *server) *client {
 		c := s.dial(t)
 		c.send("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nfirst")
 		if a := c.answer(); a.status != 200 || a.body != "POST /echo first" || a.close {
+			t.Fatalf("first request: %+v", a)
+		}
+		return c
+	}},
+	{name: "quick", kept: true, open: func(t *testing.T, s *server) *client {
+		c := s.dial(t)
+		c.send("POST /quick HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nfirst")
+		if a := c.answer(); a.status != 200 || a.body != "POST /quick first" || a.close {
 			t.Fatalf("first request: %+v", a)
 		}
 		return c

@@ -38,12 +38,11 @@ func (a *Acceptor) finish(fd, at int32) {
 		at, _ = a.places.take(fd)
 		errno = a.set.add(fd, readable, at)
 	} else {
-		a.places.pull(&a.places.heads, at)
-		a.count.waiting.Add(-1)
+		a.unlist(at)
 		errno = a.set.change(fd, readable, at)
 	}
 	p := &a.places.all[at]
-	p.lingers, p.deadline, p.end = true, a.now+timeout, a.now+lingerAll*timeout
+	p.is, p.deadline, p.end = lingering, a.now+timeout, a.now+lingerAll*timeout
 	a.places.push(&a.places.lingering, at)
 	a.count.lingering.Add(1)
 	if errno != 0 {

@@ -38,6 +38,7 @@ const (
 	quiet = time.Minute
 
 	readable = unix.EPOLLIN | unix.EPOLLRDHUP
+	ending   = unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR
 )
 
 // An Acceptor serves some addresses: their listening sockets, one accept thread for all, the
@@ -61,6 +62,7 @@ type Acceptor struct {
 	peer     peer
 	head     head
 	short    short
+	quick    quick
 	resumeAt int64 // paused until then; 0: not paused
 	meter    meter // of connections
 	told     int64 // when the log was told why; 0: never
@@ -77,6 +79,7 @@ type mail struct {
 	bell   int
 	mu     sync.Mutex
 	linger []int32 // sockets that netpoll has left, answered
+	idle   []kept  // connections that go back to the quick way
 	drain  bool
 	stop   bool
 	closed bool // the thread has ended
@@ -95,6 +98,7 @@ func Listen(o Options) (*Acceptor, error) {
 	a := &Acceptor{o: o, began: time.Now(), places: newPlaces(), stopped: make(chan struct{})}
 	a.Limit(o.Limits)
 	a.short.init()
+	a.quick.init(a)
 	a.longWay.init(a)
 	var err error
 	if err = openPollers(); err != nil {
@@ -190,6 +194,7 @@ func (a *Acceptor) run() {
 	for !a.over() {
 		n := a.set.wait(a.events[:], a.patience())
 		a.now = a.clock()
+		a.quick.left = quickMost
 		for i := range a.events[:n] {
 			switch ev := &a.events[i]; {
 			case ev.Fd >= 0:
@@ -205,10 +210,13 @@ func (a *Acceptor) run() {
 	}
 	a.mail.mu.Lock()
 	a.mail.closed = true
-	linger := a.mail.linger
+	linger, idle := a.mail.linger, a.mail.idle
 	a.mail.mu.Unlock()
 	for _, fd := range linger {
 		a.close(fd)
+	}
+	for _, k := range idle {
+		a.close(k.fd)
 	}
 	unix.Close(a.mail.bell)
 	unix.Close(int(a.set))
@@ -233,6 +241,9 @@ func (a *Acceptor) timers() {
 	for at := a.places.due(&a.places.heads, a.now); at != nowhere; at = a.places.due(&a.places.heads, a.now) {
 		a.count.timeouts.Add(1)
 		a.refuse(a.places.all[at].fd, at, lateHead)
+	}
+	for at := a.places.due(&a.places.idle, a.now); at != nowhere; at = a.places.due(&a.places.idle, a.now) {
+		a.leave(a.places.all[at].fd, at)
 	}
 	for at := a.places.due(&a.places.lingering, a.now); at != nowhere; at = a.places.due(&a.places.lingering, a.now) {
 		a.leave(a.places.all[at].fd, at)
@@ -359,16 +370,19 @@ func (a *Acceptor) happened(at int32, events uint32) {
 	switch {
 	case p.fd < 0:
 		// It has left since, in this round.
-	case p.lingers:
+	case p.is == lingering:
 		a.lingerOn(p, at)
+	case p.is == idle:
+		a.again(p.fd, p.from(), at, events&ending != 0)
 	default:
-		a.look(p.fd, p.from(), at, events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0)
+		a.look(p.fd, p.from(), at, events&ending != 0)
 	}
 }
 
 // look judges what waits in a socket. at is its place, if it has one; ended says that the client
 // will send nothing more.
 func (a *Acceptor) look(fd int32, from From, at int32, ended bool) {
+	a.quick.waits = false
 	n, errno := peek(fd, a.buf[:])
 	switch {
 	case errno == syscall.EAGAIN || errno == syscall.EINTR:
@@ -411,6 +425,13 @@ func (a *Acceptor) look(fd int32, from From, at int32, ended bool) {
 	why, full := a.full(fd)
 	full = full && a.o.Handler.Room(a.head.path()) != Health
 	if !full && !a.head.plain() {
+		if !ended {
+			if answer, ok := a.quickly(from, a.buf[:n]); ok {
+				drop(fd, n)
+				a.answerQuick(fd, from, at, answer)
+				return
+			}
+		}
 		a.goLong(fd, from, at, n)
 		return
 	}
@@ -446,14 +467,22 @@ func (a *Acceptor) depart(fd, at int32) {
 
 // vacate gives a place back.
 func (a *Acceptor) vacate(at int32) {
-	if a.places.all[at].lingers {
+	a.unlist(at)
+	a.places.give(at)
+}
+
+// unlist takes a socket out of the list that it is in.
+func (a *Acceptor) unlist(at int32) {
+	switch a.places.all[at].is {
+	case lingering:
 		a.places.pull(&a.places.lingering, at)
 		a.count.lingering.Add(-1)
-	} else {
+	case idle:
+		a.places.pull(&a.places.idle, at)
+	default:
 		a.places.pull(&a.places.heads, at)
 		a.count.waiting.Add(-1)
 	}
-	a.places.give(at)
 }
 
 // leave closes a socket for good. Its epoll item goes with it.
@@ -487,13 +516,21 @@ func (a *Acceptor) refuse(fd, at int32, no *refusal) {
 func (a *Acceptor) readMail() {
 	m := &a.mail
 	m.mu.Lock()
-	linger, drain, stop := m.linger, m.drain, m.stop
-	m.linger, m.drain, m.stop = nil, false, false
+	linger, idle, drain, stop := m.linger, m.idle, m.drain, m.stop
+	m.linger, m.idle, m.drain, m.stop = nil, nil, false, false
 	m.mu.Unlock()
 	for _, fd := range linger {
 		a.finish(fd, nowhere)
 	}
+	for _, k := range idle {
+		if a.draining.Load() {
+			a.finish(k.fd, nowhere)
+		} else {
+			a.keep(k.fd, k.from, nowhere)
+		}
+	}
 	if drain || stop {
+		a.endIdleHere()
 		a.endIdle()
 	}
 	if stop && a.closeAt == 0 {
@@ -524,7 +561,7 @@ func (a *Acceptor) over() bool {
 func (m *mail) empty() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return len(m.linger) == 0
+	return len(m.linger) == 0 && len(m.idle) == 0
 }
 
 // force ends what has not ended in time.

@@ -125,6 +125,7 @@ type long struct {
 	chunks   encode.Dechunker
 	reserved int64 // of BodyMemory
 	room     Room
+	back     bool // goes back to the quick way when it is answered
 	slow     bool // holds a part of its address's share: the body is still to come
 
 	no      *refusal // why the connection is answered and closed
@@ -152,7 +153,7 @@ const (
 func (a *Acceptor) goLong(fd int32, from From, at int32, whole int) {
 	a.depart(fd, at)
 	a.count.long.Add(1)
-	l := &long{a: a, fd: fd, from: from, began: a.now}
+	l := &long{a: a, fd: fd, from: from, began: a.now, back: whole > 0 && a.quick.waits}
 	a.longs.add(l)
 	if a.sweepAt == 0 {
 		a.sweepAt = a.now + int64(a.sweepEvery())
@@ -168,6 +169,21 @@ func (a *Acceptor) goLong(fd int32, from From, at int32, whole int) {
 	} else {
 		l.depart()
 	}
+}
+
+// goLongWith is goLong for a connection that was answered before, and whose bytes b have been taken
+// out of its socket. The accept thread.
+func (a *Acceptor) goLongWith(fd int32, from From, at int32, b []byte) {
+	a.depart(fd, at)
+	a.count.long.Add(1)
+	l := &long{a: a, fd: fd, from: from, began: a.now, requests: 1, phase: serving, back: a.quick.waits}
+	l.held = append(l.held, b...)
+	a.held.Add(int64(len(b)))
+	a.longs.add(l)
+	if a.sweepAt == 0 {
+		a.sweepAt = a.now + int64(a.sweepEvery())
+	}
+	go l.taken()
 }
 
 // openPollers has netpoll open its pollers now. It would with its first connection, and where no
@@ -223,6 +239,21 @@ func (l *long) first(n int) {
 		l.held = l.held[:n]
 		l.a.held.Add(int64(n))
 		l.answerAll()
+	}
+	l.waitForMore()
+}
+
+// taken serves what the accept thread has taken out of the socket, without netpoll.
+func (l *long) taken() {
+	l.answerAll()
+	l.waitForMore()
+}
+
+// waitForMore gives the connection to netpoll, which has nothing of it yet, unless it ends or goes
+// back to the quick way.
+func (l *long) waitForMore() {
+	if l.back && l.leaving == staying && !l.attached.Load() && len(l.held) == 0 {
+		l.leave(toIdle)
 	}
 	if l.leaving == staying && (l.attached.Load() || l.attach()) {
 		l.rest()

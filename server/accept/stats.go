@@ -12,7 +12,8 @@ type Stats struct {
 	Long         uint64 // connections that went the long way
 	ShortStreams uint64 // streams handed to a shard by the short way
 	LongStreams  uint64 // and by the long way
-	Requests     uint64 // requests served on the long way
+	Requests     uint64 // requests served on the long way and the quick one
+	Quick        uint64 // of these: on the quick way
 
 	Refused    uint64 // connections over MaxConnections
 	Busy       uint64 // requests over MaxRequests, BodyMemory, or the memory for half heads
@@ -36,7 +37,7 @@ type Stats struct {
 
 // counters are the live form of Stats.
 type counters struct {
-	accepted, short, long, shortStreams, longStreams, requests               atomic.Uint64
+	accepted, short, long, shortStreams, longStreams, requests, quick        atomic.Uint64
 	refused, busy, unjoined, unadmitted, badHeads, badBody, timeouts, silent atomic.Uint64
 	resets, floods, slowed, errors                                           atomic.Uint64
 	open, waiting, lingering                                                 atomic.Int64
@@ -48,7 +49,7 @@ func (a *Acceptor) Stats() Stats {
 	c := &a.count
 	s := Stats{
 		Accepted: c.accepted.Load(), Short: c.short.Load(), Long: c.long.Load(),
-		ShortStreams: c.shortStreams.Load(), LongStreams: c.longStreams.Load(), Requests: c.requests.Load(),
+		ShortStreams: c.shortStreams.Load(), LongStreams: c.longStreams.Load(), Requests: c.requests.Load(), Quick: c.quick.Load(),
 		Refused: c.refused.Load(), Busy: c.busy.Load(), Unjoined: c.unjoined.Load(), Unadmitted: c.unadmitted.Load(),
 		BadHeads: c.badHeads.Load(), BadBody: c.badBody.Load(), Timeouts: c.timeouts.Load(),
 		Silent: c.silent.Load(), Resets: c.resets.Load(), Floods: c.floods.Load(), Slowed: c.slowed.Load(), Errors: c.errors.Load(),

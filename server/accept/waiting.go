@@ -17,20 +17,30 @@ type place struct {
 	fd       int32
 	older    int32 // neighbours in its list
 	newer    int32
-	lingers  bool
+	is       placeState
 	listener uint8
 }
+
+// A placeState says what a socket in the table waits for, and which list it is in.
+type placeState uint8
+
+const (
+	heading   placeState = iota // the rest of its head
+	idle                        // its next request
+	lingering                   // its end: it has been answered
+)
 
 // from is where the socket has come from: two of the fields, for one would be larger.
 func (p *place) from() From { return From{p.remote, p.listener} }
 
-// places hold sockets, in two lists in the order of their deadlines: each list's sockets all wait
+// places hold sockets, in lists in the order of their deadlines: each list's sockets all wait
 // equally long, so that a new one belongs at its end.
 type places struct {
 	all       []place
 	free      []int32
 	left      []int32 // given back since the last settle
 	heads     list    // without a whole head
+	idle      list    // between two requests
 	lingering list    // answered
 }
 
@@ -40,7 +50,8 @@ type list struct {
 }
 
 func newPlaces() places {
-	return places{heads: list{oldest: nowhere, newest: nowhere}, lingering: list{oldest: nowhere, newest: nowhere}}
+	none := list{oldest: nowhere, newest: nowhere}
+	return places{heads: none, idle: none, lingering: none}
 }
 
 // take returns a free place for fd, in no list. The pointer holds until the next take.
@@ -113,7 +124,7 @@ func (t *places) due(l *list, now int64) int32 {
 // next is the earliest deadline; 0 where there is none.
 func (t *places) next() int64 {
 	next := int64(0)
-	for _, l := range []*list{&t.heads, &t.lingering} {
+	for _, l := range [...]*list{&t.heads, &t.idle, &t.lingering} {
 		if l.oldest != nowhere {
 			if d := t.all[l.oldest].deadline; next == 0 || d < next {
 				next = d

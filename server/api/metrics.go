@@ -134,7 +134,7 @@ var families = []family{
 				add(o.name, float64(o.count(&f.accepted)))
 			}
 		}},
-	{name: "penstock_requests_total", kind: "counter", help: "Requests served on the long way, streams among them.",
+	{name: "penstock_requests_total", kind: "counter", help: "Requests served, but for streams and answers on the short way.",
 		values: one(func(_ *house, f *figures) float64 { return float64(f.accepted.Requests) })},
 	{name: "penstock_responses_total", kind: "counter", help: "Answers by HTTP status, but for those of live streams.", label: "status",
 		values: func(h *house, _ *figures, add func(string, float64)) {

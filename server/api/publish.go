@@ -11,6 +11,7 @@ import (
 	"unsafe"
 
 	"penstock/encode"
+	"penstock/server/accept"
 	"penstock/server/auth"
 	"penstock/server/topic"
 
@@ -36,6 +37,8 @@ type publish struct {
 
 	answer   []byte
 	unpacked int64 // reserved of house.unpacked
+	quick    bool  // on the accept thread: gives up where it would wait
+	waits    bool  // it would have
 
 	allowed names // topics that a line has named, and that who may publish to
 	kinds   names // event types that a line has named
@@ -73,6 +76,7 @@ func (a *API) release(p *publish) {
 	clear(p.batch) // nothing in the pool keeps a body alive
 	p.topics, p.batch, p.ids, p.arena = p.topics[:0], p.batch[:0], p.ids[:0], p.arena[:0]
 	p.who, p.fields, p.size, p.unpacked = auth.Publisher{}, fields{}, 0, 0
+	p.quick, p.waits = false, false
 	p.allowed.forget()
 	p.kinds.forget()
 	publishes.Put(p)
@@ -109,24 +113,53 @@ func (a *API) publishWith(p *publish, ctx *fasthttp.RequestCtx, r *request) *fai
 		return f
 	}
 	p.ids = grow(p.ids, len(p.batch))
-	if len(p.batch) == 1 && p.batch[0].Key == "" {
-		id, err := a.o.Sequencer.Publish(&p.batch[0])
-		if err != nil {
-			return a.batchFailure(p, kind, body, err)
-		}
-		p.ids[0] = id
-		p.fresh = 1
-	} else {
-		fresh, err := a.o.Sequencer.PublishBatch(p.batch, p.ids)
-		if err != nil {
-			return a.batchFailure(p, kind, body, err)
-		}
-		p.fresh = fresh
+	if err := a.append(p); err != nil {
+		return a.batchFailure(p, kind, body, err)
 	}
 	p.answer = p.appendAnswer(p.answer[:0], kind)
 	ctx.Response.Header.SetContentTypeBytes(typeJSON)
 	ctx.Response.SetBody(p.answer)
 	return nil
+}
+
+// append gives what is to be published to the sequencer.
+func (a *API) append(p *publish) (err error) {
+	switch {
+	case len(p.batch) > 1 || p.batch[0].Key != "":
+		if p.quick {
+			return topic.ErrWouldWait
+		}
+		p.fresh, err = a.o.Sequencer.PublishBatch(p.batch, p.ids)
+		return err
+	case p.quick:
+		p.ids[0], err = a.o.Sequencer.TryPublish(&p.batch[0])
+		p.waits = err == topic.ErrWouldWait
+	default:
+		p.ids[0], err = a.o.Sequencer.Publish(&p.batch[0])
+	}
+	p.fresh = 1
+	return err
+}
+
+// Quick answers a publish of one event, without a key and a content coding, unless it would have to
+// wait or is refused: the long way says why. The accept thread.
+func (a *API) Quick(ctx *fasthttp.RequestCtx) accept.Quickness {
+	r := request{header: &ctx.Request.Header, listener: accept.Source(ctx).Listener}
+	if a.judge(&r) != nil || r.at != atPublish || isOptions(r.header) || r.headers.coding != nil {
+		return accept.NotQuick
+	}
+	p := publishes.Get().(*publish)
+	defer a.release(p)
+	p.quick = true
+	r.share(&ctx.Response)
+	if a.publishWith(p, ctx, &r) != nil {
+		if p.waits {
+			return accept.MustWait
+		}
+		return accept.NotQuick
+	}
+	a.count.response(ctx.Response.StatusCode())
+	return accept.Answered
 }
 
 // admit asks the policy who publishes.

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"fmt"
@@ -11,8 +12,11 @@ import (
 	"testing"
 	"time"
 
+	"penstock/server/accept"
 	"penstock/server/auth"
 	"penstock/server/topic"
+
+	"github.com/valyala/fasthttp"
 )
 
 func packed(s string) string {
@@ -398,4 +402,95 @@ func TestPublishesDoNotSeeEachOther(t *testing.T) {
 	if got := events(t, a); !reflect.DeepEqual(got, want) {
 		t.Errorf("%q\nwant\n%q", got, want)
 	}
+}
+
+// quickly asks Quick about a request, as accept would.
+func quickly(t testing.TB, a *API, request string) (is accept.Quickness, an answer) {
+	t.Helper()
+	var ctx fasthttp.RequestCtx
+	ctx.Init2(&memoryConn{in: strings.NewReader("")}, nil, false)
+	if err := ctx.Request.Read(bufio.NewReader(strings.NewReader(request))); err != nil {
+		t.Fatalf("%q: %v", request, err)
+	}
+	if is = a.Quick(&ctx); is == accept.Answered {
+		an = answer{status: ctx.Response.StatusCode(), body: string(ctx.Response.Body()), header: map[string]string{}}
+		for name, value := range ctx.Response.Header.All() {
+			an.header[string(name)] = string(value)
+		}
+	}
+	return is, an
+}
+
+// A publish of one event is answered on the quick way as on the long one; whatever else comes, or
+// is refused, is left to the long way, and has published nothing.
+func TestQuickPublishIsLikeAnyOther(t *testing.T) {
+	for _, c := range []struct {
+		request string
+		want    accept.Quickness
+	}{
+		{withBody("POST /publish/a", "it works"), accept.Answered},
+		{withBody("POST /publish/a?event=trade&retry=3000&_=1", "x", form), accept.Answered},
+		{withBody("POST /publish", "topic=a&data=x", form), accept.Answered},
+		{withBody("POST /publish", `{"topic":"a","data":1}`, ndjson), accept.Answered},
+		{withBody("POST /publish/a", "x", "Origin: http://localhost:8080"), accept.Answered},
+		{withBody("POST /publish/a?close=true", "bye"), accept.Answered},
+		{withBody("POST /publish/a", packed("x"), gzipd), accept.NotQuick},
+		{withBody("POST /publish/a,b", "x"), accept.NotQuick},
+		{withBody("POST /publish/a?key=1", "x"), accept.NotQuick},
+		{withBody("POST /publish", `{"topic":"a","data":1}`+"\n"+`{"topic":"a","data":2}`, ndjson), accept.NotQuick},
+		{withBody("POST /publish/a..b", "x"), accept.NotQuick},
+		{withBody("POST /publish/a?nonsense=1", "x"), accept.NotQuick},
+		{withBody("POST /publish/$a", "x"), accept.NotQuick},
+		{withBody("POST /publish/a", "a\xffb"), accept.NotQuick},
+		{withBody("POST /publish/a", "x", "Origin: http://elsewhere"), accept.NotQuick},
+		{withBody("POST /events", "topic=a", form), accept.NotQuick},
+		{withBody("POST /nowhere", "x"), accept.NotQuick},
+	} {
+		a := start(t)
+		is, an := quickly(t, a, c.request)
+		if is != c.want {
+			t.Errorf("%q: %d, want %d", c.request, is, c.want)
+			continue
+		}
+		got := events(t, a)
+		if is != accept.Answered {
+			if len(got) != 0 {
+				t.Errorf("%q: published %q, and was not answered", c.request, got)
+			}
+			continue
+		}
+		other := start(t)
+		want := long(t, other, c.request)
+		if an.status != want.status || withoutIDs(an.body) != withoutIDs(want.body) || an.header["Content-Type"] != want.header["Content-Type"] ||
+			an.header["Access-Control-Allow-Origin"] != want.header["Access-Control-Allow-Origin"] {
+			t.Errorf("%q: %+v, on the long way %+v", c.request, an, want)
+		}
+		if on := events(t, other); !reflect.DeepEqual(got, on) {
+			t.Errorf("%q: published %q, on the long way %q", c.request, got, on)
+		}
+	}
+}
+
+// While a shard is too far behind nobody waits on the accept thread.
+func TestQuickPublishDoesNotWait(t *testing.T) {
+	a := start(t)
+	follower := a.o.Sequencer.Follow(func() {})
+	request := withBody("POST /publish/a", strings.Repeat("x", 1000))
+	for range 1000 {
+		if is, _ := quickly(t, a, request); is != accept.Answered {
+			if is != accept.MustWait {
+				t.Errorf("%d, want MustWait", is)
+			}
+			published := len(events(t, a))
+			if is, _ = quickly(t, a, request); is != accept.MustWait || len(events(t, a)) != published {
+				t.Errorf("again: %d, published %d more", is, len(events(t, a))-published)
+			}
+			follower.Done(a.o.Sequencer.Ring().Head(), 0)
+			if is, _ = quickly(t, a, request); is != accept.Answered {
+				t.Errorf("caught up: %d, want Answered", is)
+			}
+			return
+		}
+	}
+	t.Error("never had to wait for a shard that reads nothing")
 }

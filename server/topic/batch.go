@@ -69,7 +69,7 @@ func (s *Sequencer) PublishBatch(ps []Publication, ids []uint64) (fresh int, err
 // there is one, are known before a Freeze finds this publisher outside.
 func (s *Sequencer) publishBatch(ps []Publication, ids []uint64, keyed *keyed) error {
 	n, size := slice(ps)
-	granted, err := s.enter(false, size)
+	granted, err := s.enter(waits, size)
 	if err != nil {
 		return err
 	}

@@ -44,7 +44,7 @@ type waiter struct {
 // granted the bytes that it is about to publish, and gives them back by through when it
 // has: so a line does not rush in on the first one's look. Any goroutine but a shard's.
 func (g *gate) pass(patient bool, size int) (granted int, err error) {
-	if g.waiting.Load() == 0 && !g.s.behind() {
+	if g.open() {
 		return 0, nil
 	}
 	if g.shed && !patient {
@@ -67,6 +67,9 @@ func (g *gate) pass(patient bool, size int) (granted int, err error) {
 	g.leave(w, patient, err)
 	return granted, err
 }
+
+// open tells whether a publisher passes without waiting. Any goroutine.
+func (g *gate) open() bool { return g.waiting.Load() == 0 && !g.s.behind() }
 
 // through gives back what pass has granted: it is in the ring, or will not be.
 func (g *gate) through(granted int) {

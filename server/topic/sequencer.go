@@ -22,6 +22,7 @@ var (
 	ErrDraining      = errors.New("the server drains: nothing more is published here")
 	ErrOverload      = errors.New("publishers outrun the subscribers: nothing was published, try again later")
 	ErrTooManyTopics = errors.New("too many topics, and each has subscribers, has events in the ring or has ended lately: none can be forgotten for a new one")
+	ErrWouldWait     = errors.New("this publish has to wait")
 	ErrOwnTopic      = errors.New("topics whose first token starts with $ are the server's own: nobody else publishes there")
 )
 
@@ -239,7 +240,20 @@ func (s *Sequencer) Publish(p *Publication) (id uint64, err error) {
 		}
 		return ids[0], err
 	}
-	return s.publish(p, false)
+	return s.publish(p, waits)
+}
+
+// TryPublish is Publish for a caller that must not wait: where that would, for shards or for
+// another publish with its key, the error is ErrWouldWait and nothing was published. Any
+// goroutine, the accept thread above all.
+func (s *Sequencer) TryPublish(p *Publication) (id uint64, err error) {
+	if p.Key != "" {
+		return 0, ErrWouldWait
+	}
+	if IsOwn(p.Topic) {
+		return 0, ErrOwnTopic
+	}
+	return s.publish(p, tries)
 }
 
 // Topic returns the topic with a number that an entry of the ring bears; false when it was
@@ -254,15 +268,24 @@ func (s *Sequencer) Topic(number uint64) (*Topic, bool) {
 // PublishOwn is Publish for the server's own topics ($...): it never waits for shards. A
 // place among the topics it always gets. Any goroutine.
 func (s *Sequencer) PublishOwn(p *Publication) (id uint64, err error) {
-	return s.publish(p, true)
+	return s.publish(p, passes)
 }
 
-func (s *Sequencer) publish(p *Publication, own bool) (id uint64, err error) {
+// A patience says what a publisher does that finds a shard too far behind.
+type patience uint8
+
+const (
+	waits  patience = iota // it waits
+	tries                  // it gives up
+	passes                 // it does not look: the server's own topics
+)
+
+func (s *Sequencer) publish(p *Publication, how patience) (id uint64, err error) {
 	size, err := s.judge(p)
 	if err != nil {
 		return 0, err
 	}
-	granted, err := s.enter(own, size)
+	granted, err := s.enter(how, size)
 	if err != nil {
 		return 0, err
 	}
@@ -401,8 +424,8 @@ func (s *Sequencer) skipTarget(n uint64, prev ring.Position) ring.Position {
 
 // enter counts a publisher in who is about to publish so many bytes, unless the server drains. All
 // but the server's own wait at the gate; what that has granted goes back by gate.through. While
-// the sequencer is frozen everybody waits outside.
-func (s *Sequencer) enter(own bool, size int) (granted int, err error) {
+// the sequencer is frozen everybody waits outside. Who only tries waits for neither.
+func (s *Sequencer) enter(how patience, size int) (granted int, err error) {
 	for {
 		s.inside.Add(1)
 		// After the count: Drain and Freeze store, then wait for those that it counts.
@@ -411,16 +434,21 @@ func (s *Sequencer) enter(own bool, size int) (granted int, err error) {
 			err = ErrDraining
 		case s.frozen.Load():
 			err = errFrozen
-		case own:
+		case how == passes, how == tries && s.gate.open():
 			return 0, nil
+		case how == tries:
+			err = ErrWouldWait
 		default:
 			if granted, err = s.gate.pass(false, size); err == nil {
 				return granted, nil
 			}
 		}
 		s.leave()
-		if err != errFrozen {
+		switch {
+		case err != errFrozen:
 			return 0, err
+		case how == tries:
+			return 0, ErrWouldWait
 		}
 		s.awaitThaw()
 	}
