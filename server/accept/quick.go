@@ -44,7 +44,7 @@ type kept struct {
 
 // A quickConn stands for the connection in fasthttp's context.
 type quickConn struct {
-	*long // only for what asks nothing of it: addresses
+	*long // only for its addresses: it has no socket
 }
 
 func (q *quick) init(a *Acceptor) {
