@@ -56,7 +56,7 @@ type Config struct {
 	Keep       int           `name:"keep" group:"Memory" default:"1" min:"0" max:"1000" unit:"events" help:"Newest events of each topic that outlive the ring."`
 	KeepSize   Size          `name:"keep-size" group:"Memory" default:"64MiB" min:"4KiB" max:"1TiB" unit:"size" help:"Bound of what --keep holds; the longest unpublished topics' go first."`
 	EndedKeep  time.Duration `name:"ended-keep" group:"Memory" default:"10m" min:"0s" max:"24h" unit:"duration" help:"For how long an ended topic is not forgotten for another one, so that whoever comes back hears that it is over."`
-	LagMemory  Size          `name:"lag-memory" group:"Memory" default:"64MiB" min:"64KiB" max:"1TiB" unit:"size" help:"Bound of the batches held for subscribers that lag; over it the one furthest behind is cut and may resume."`
+	LagMemory  Size          `name:"lag-memory" group:"Memory" default:"64MiB" min:"64KiB" max:"1TiB" unit:"size" help:"Bound of the batches held for subscribers that lag; over it the one furthest behind is cut, with those who share its batch, and may resume."`
 
 	Shards        int           `name:"shards" group:"Streams" default:"0" min:"0" max:"1024" unit:"threads, 0: half the cores" help:"Threads that send events to subscribers."`
 	FlushInterval time.Duration `name:"flush-interval" group:"Streams" default:"10ms" min:"0s" max:"10s" unit:"duration" help:"Longest rest of a shard between two passes. A lone event waits for nothing; under load events wait up to this long and leave together."`

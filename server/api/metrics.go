@@ -197,7 +197,7 @@ var families = []family{
 		values: shards(func(s *fanout.ShardStats) float64 { return float64(s.Audiences) })},
 	{name: "penstock_lagging_subscribers", kind: "gauge", help: "Streams behind their audience.", label: "shard",
 		values: shards(func(s *fanout.ShardStats) float64 { return float64(s.Lagging) })},
-	{name: "penstock_lag_bytes", kind: "gauge", help: "Memory held for lagging streams (--lag-memory).", label: "shard",
+	{name: "penstock_lag_bytes", kind: "gauge", help: "Memory held for lagging streams (--lag-memory); what several were stalled by counts once.", label: "shard",
 		values: shards(func(s *fanout.ShardStats) float64 { return float64(s.LagBytes) })},
 	{name: "penstock_unread_bytes", kind: "gauge", help: "Bytes of the ring that a shard has not read yet.", label: "shard",
 		values: shards(func(s *fanout.ShardStats) float64 { return float64(s.Unread) })},

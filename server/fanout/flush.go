@@ -20,6 +20,7 @@ func (sh *shard) flush(a *audience) {
 	bytes := seal(b.bytes, 0, a.is(http10))
 	sends, sent, taken := uint64(0), uint64(0), uint64(0)
 	before := a.lastID
+	var copied *held
 	a.lastID, a.flushed = b.lastID, sh.tick
 	for i := len(a.members) - 1; i >= 0; i-- { // from the end: see remove
 		m := a.members[i]
@@ -36,7 +37,7 @@ func (sh *shard) flush(a *audience) {
 			if n > 0 {
 				taken++ // the rest follows
 			}
-			sh.stall(m, b, before, bytes, n)
+			sh.stall(m, b, before, bytes, n, &copied)
 		default:
 			sh.leave(m, SendFailed)
 		}

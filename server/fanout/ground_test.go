@@ -274,12 +274,26 @@ func (sh *shard) broken() error {
 	if len(sh.laggards) != laggards || int(sh.stats.lagging.Load()) != laggards {
 		return fmt.Errorf("%d lag, %d in the list, %d counted", laggards, len(sh.laggards), sh.stats.lagging.Load())
 	}
-	held := 0
+	bytes, users := 0, map[*held]int{}
 	for _, m := range sh.laggards {
-		held += len(m.lag.rest.own)
+		h := m.lag.rest.held
+		if (h != nil) != (m.lag.rest.own != nil) {
+			return fmt.Errorf("a rest of %d bytes, held %v", len(m.lag.rest.own), h)
+		}
+		if h == nil {
+			continue
+		}
+		if users[h]++; users[h] == 1 {
+			bytes += len(h.bytes)
+		}
 	}
-	if int64(held) != sh.stats.lagBytes.Load() {
-		return fmt.Errorf("%d bytes held for laggards, %d counted", held, sh.stats.lagBytes.Load())
+	for h, n := range users {
+		if h.users != n {
+			return fmt.Errorf("bytes held for %d laggards, %d counted", n, h.users)
+		}
+	}
+	if int64(bytes) != sh.stats.lagBytes.Load() {
+		return fmt.Errorf("%d bytes held for laggards, %d counted", bytes, sh.stats.lagBytes.Load())
 	}
 	listed := map[uint64]int{}
 	for key, a := range sh.audiences {

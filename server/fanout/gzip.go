@@ -126,6 +126,7 @@ func (sh *shard) flushPacked(a *audience) {
 	p.shared.Level = sh.level(len(a.members), len(plain), p.shared.KeepsWindow())
 	at := p.shared.Mark()
 	var made [2 * encode.Reaches][]byte
+	var copied [2 * encode.Reaches]*held
 	sends, sent, taken, packed := uint64(0), uint64(0), uint64(0), uint64(0)
 	before := a.lastID
 	a.lastID, a.flushed = b.lastID, sh.tick
@@ -164,7 +165,7 @@ func (sh *shard) flushPacked(a *audience) {
 				}
 				place.Add(plain)
 			}
-			sh.stall(m, b, before, bytes, n)
+			sh.stall(m, b, before, bytes, n, &copied[kind])
 		default:
 			sh.leave(m, SendFailed)
 		}

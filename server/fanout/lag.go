@@ -67,8 +67,9 @@ func (sh *shard) dropLag(m *subscriber) {
 }
 
 // stall makes a live member of a flush a lagging one: its socket took n of the
-// batch's bytes. before is what the audience was told last before the batch.
-func (sh *shard) stall(m *subscriber, b *batch, before uint64, bytes []byte, n int) {
+// batch's bytes. before is what the audience was told last before the batch, copied
+// the copy for those whom these bytes stall.
+func (sh *shard) stall(m *subscriber, b *batch, before uint64, bytes []byte, n int, copied **held) {
 	told := max(m.told, before)
 	l := sh.newLag(m)
 	l.reason = GapLag
@@ -80,13 +81,13 @@ func (sh *shard) stall(m *subscriber, b *batch, before uint64, bytes []byte, n i
 		m.told = told // mode latest: whatever is the newest then
 	case again && m.audience.packed != nil:
 		m.told, l.cursor = b.lastID, b.end
-		sh.hold(l, bytes[n:])
+		sh.share(l, bytes, n, copied)
 	case again:
 		m.told, l.cursor = b.lastID, b.end
 		l.rest = rest{first: b.first, end: b.end, after: told, size: len(bytes), sent: n}
 	default:
 		m.told = b.lastID
-		sh.hold(l, bytes[n:])
+		sh.share(l, bytes, n, copied)
 	}
 	sh.block(m)
 }
@@ -242,6 +243,8 @@ func (sh *shard) served(m *subscriber, s *slice, n int) {
 	if n < len(s.bytes) {
 		if s.again {
 			l.rest = rest{first: s.first, end: s.next, after: after, size: len(s.bytes), sent: n}
+		} else if c := &sh.shared; c.audience == m.audience && len(c.slice.bytes) > 0 && &c.slice.bytes[0] == &s.bytes[0] {
+			sh.share(l, s.bytes, n, &c.held)
 		} else {
 			sh.hold(l, s.bytes[n:])
 		}
@@ -263,73 +266,10 @@ func (sh *shard) served(m *subscriber, s *slice, n int) {
 	}
 }
 
-// sendRest sends what is left of m's chunk. n is what went out; ok is false
-// when m is blocked again or gone.
-func (sh *shard) sendRest(m *subscriber) (n int, ok bool) {
-	l := m.lag
-	bytes := l.rest.own
-	if bytes == nil {
-		if bytes = sh.remake(m); bytes == nil {
-			// The tail has passed the chunk before anybody copied it out. Half a
-			// frame is out, without its id: the client resumes before it.
-			sh.leave(m, LagMemory)
-			return 0, false
-		}
-	}
-	n, errno := sh.sys.send(m.fd, bytes)
-	add(&sh.stats.sends, 1)
-	add(&sh.stats.bytesOut, uint64(n))
-	switch {
-	case n == len(bytes):
-		sh.dropRest(l)
-		m.sent = sh.tick
-		return n, true
-	case errno != syscall.EAGAIN:
-		sh.leave(m, SendFailed)
-		return n, false
-	}
-	if l.rest.own != nil {
-		l.rest.own = l.rest.own[n:]
-		sh.stats.lagBytes.Add(int64(-n))
-	} else {
-		l.rest.sent += n
-	}
-	sh.block(m)
-	return n, false
-}
-
-// remake makes the rest of m's chunk again, in scratch bytes; nil when the ring
-// no longer has it.
-func (sh *shard) remake(m *subscriber) []byte {
-	r := &m.lag.rest
-	found, _, lost := sh.gather(m.audience, r.after, r.first, r.end, 1<<62)
-	sh.shared.audience = nil
-	buf, _ := sh.begin(m.audience, nil)
-	for i := range found {
-		buf = append(buf, sh.frame(found[i].Entry, m.audience.form)...)
-	}
-	bytes := seal(buf, 0, m.audience.is(http10))
-	sh.scratch = buf
-	if lost || len(bytes) != r.size {
-		return nil
-	}
-	return bytes[r.sent:]
-}
-
-// hold keeps bytes as l's rest.
-func (sh *shard) hold(l *lag, bytes []byte) {
-	l.rest = rest{own: append([]byte(nil), bytes...)}
-	sh.stats.lagBytes.Add(int64(len(bytes)))
-}
-
-func (sh *shard) dropRest(l *lag) {
-	sh.stats.lagBytes.Add(int64(-len(l.rest.own)))
-	l.rest = rest{}
-}
-
 // guard keeps promises to the laggards before the tail breaks them: rests that
 // the tail comes near to are copied out, and where all rests together are over
-// the limit the one furthest behind is cut; it may resume.
+// the limit the one furthest behind is cut, with those who share its copy; they may
+// resume.
 //
 // Looking at all laggards costs something, so that it happens only once for
 // every quarter of the slack that is read; a rest is copied out when half of it has
@@ -351,14 +291,20 @@ func (sh *shard) guard() {
 	for sh.stats.lagBytes.Load() > sh.lagMemory {
 		var last *subscriber
 		for _, m := range sh.laggards {
-			if len(m.lag.rest.own) > 0 && (last == nil || sh.behind(m) > sh.behind(last)) {
+			if m.lag.rest.held != nil && (last == nil || sh.behind(m) > sh.behind(last)) {
 				last = m
 			}
 		}
 		if last == nil {
 			return
 		}
-		sh.leave(last, LagMemory)
+		// The memory is free when all have left who share it.
+		h := last.lag.rest.held
+		for i := len(sh.laggards) - 1; i >= 0; i-- { // from the end: see dropLag
+			if m := sh.laggards[i]; m.lag.rest.held == h {
+				sh.leave(m, LagMemory)
+			}
+		}
 	}
 }
 

@@ -41,6 +41,7 @@ type shared struct {
 	cursor   ring.Position
 	after    uint64 // made for somebody who was told this
 	firstID  uint64 // its first event
+	held     *held  // the copy for those whom it stalled
 }
 
 // nextSlice lays out what m gets next: its response header and first block if

@@ -106,7 +106,7 @@ type StreamInfo struct {
 	Address netip.AddrPort // of the client, as the socket knows it; not valid for a unix socket
 	Topics  []string       // shared with the audience: do not change
 	Lag     uint64         // bytes of the ring between the stream's place and what its shard has read
-	Bytes   uint64         // bytes held for it
+	Bytes   uint64         // bytes held for it, and maybe for others
 }
 
 // counters are a shard's own: added to on its thread, read by any goroutine.

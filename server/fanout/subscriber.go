@@ -89,17 +89,6 @@ type known struct {
 	until     ring.Position           // all that the floors tell of was before it
 }
 
-// A rest is what is left of a chunk: as a place in the ring where its bytes can
-// be made again, else as the bytes themselves. The zero value is no rest.
-type rest struct {
-	own        []byte        // the bytes; nil where they can be made again
-	first, end ring.Position // the chunk is the audience's entries in [first, end) ...
-	after      uint64        // ... with a greater id than this
-	size, sent int           // of the chunk as it was sent, framing included
-}
-
-func (r *rest) due() bool { return r.size > 0 || len(r.own) > 0 }
-
 // behind is how far, in bytes of the ring, m is behind what its shard has read.
 func (sh *shard) behind(m *subscriber) uint64 {
 	if m.lag == nil {
