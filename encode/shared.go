@@ -176,6 +176,17 @@ func (p *Place) Leave(at Mark) {
 	p.size += uint32(at.total)
 }
 
+// Totals returns what the trailer of the member's stream would say now: the CRC of all plain bytes,
+// and how many they are modulo 2^32. It must not be in the shared stream. With PlaceOf they are
+// enough to go on elsewhere, for a member outside of it gets blocks without a window.
+func (p *Place) Totals() (crc, size uint32) {
+	p.want(false, "Totals")
+	return p.crc, p.size
+}
+
+// PlaceOf returns the Place of a stream with those Totals.
+func PlaceOf(crc, size uint32) Place { return Place{crc: crc, size: size} }
+
 // In tells whether the member is in the shared stream.
 func (p *Place) In() bool { return p.in }
 

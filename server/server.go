@@ -115,6 +115,8 @@ func (s *Server) open() (err error) {
 		CompressLevel: compressLevels[c.CompressLevel],
 		Version:       Version(),
 		Gone:          s.addresses.Leave,
+		Network:       s.addresses.Network,
+		Enter:         s.addresses.Enter,
 	})
 	if err != nil {
 		return fmt.Errorf("start the shards: %w", err)

@@ -106,7 +106,17 @@ func (a *Addresses) enter(fd int32, addr netip.Addr, most int) {
 	for len(a.byFD) <= int(fd) {
 		a.byFD = append(a.byFD, 0)
 	}
-	network := Network(addr)
+	ticket := a.inLocked(Network(addr))
+	if over := int(a.holders[ticket].has) - most; over > heard(most) {
+		ticket |= overMark | crowdMark
+	} else if over > 0 {
+		ticket |= overMark
+	}
+	a.byFD[fd] = ticket
+}
+
+// inLocked counts one more for a network and returns its ticket.
+func (a *Addresses) inLocked(network netip.Addr) uint32 {
 	ticket, ok := a.tickets[network]
 	if !ok {
 		if n := len(a.free); n > 0 {
@@ -119,12 +129,23 @@ func (a *Addresses) enter(fd int32, addr netip.Addr, most int) {
 		a.holders[ticket].network, a.tickets[network] = network, ticket
 	}
 	a.holders[ticket].has++
-	if over := int(a.holders[ticket].has) - most; over > heard(most) {
-		ticket |= overMark | crowdMark
-	} else if over > 0 {
-		ticket |= overMark
-	}
-	a.byFD[fd] = ticket
+	return ticket
+}
+
+// Network returns whom a stream's ticket counts for. Any goroutine.
+func (a *Addresses) Network(ticket uint32) netip.Addr {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.holders[ticket].network
+}
+
+// Enter counts a stream that has come from another process, for a Network, and returns its ticket.
+// Any goroutine.
+func (a *Addresses) Enter(network netip.Addr) uint32 {
+	a.used.Store(true)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.inLocked(network)
 }
 
 // over tells whether the connection was one too many when it came.

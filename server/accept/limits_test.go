@@ -2,6 +2,7 @@ package accept
 
 import (
 	"fmt"
+	"net/netip"
 	"runtime"
 	"strings"
 	"testing"
@@ -456,5 +457,21 @@ func TestBodyInCrumbsIsLate(t *testing.T) {
 	<-ended
 	if took := time.Since(began); a.status != 408 || took < 900*time.Millisecond {
 		t.Errorf("%+v after %s", a, took)
+	}
+}
+
+// A stream that comes from another process counts for its network as it did there.
+func TestAddressesCountWhoComesFromElsewhere(t *testing.T) {
+	there, here := NewAddresses(), NewAddresses()
+	there.enter(7, netip.MustParseAddr("2001:db8::1"), 10)
+	ticket := here.Enter(there.Network(there.lift(7)))
+	here.enter(5, netip.MustParseAddr("2001:db8::2"), 1)
+	if !here.over(5) || here.Len() != 1 {
+		t.Errorf("one more of its /64 is not over the limit of 1; %d networks", here.Len())
+	}
+	here.Leave(ticket)
+	here.leave(5)
+	if here.Len() != 0 {
+		t.Errorf("%d networks are left", here.Len())
 	}
 }

@@ -7,8 +7,13 @@ package fanout
 // The descriptors are numbers of the calling thread's own table, which is not always the process's.
 
 import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"os"
 	"runtime"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -98,4 +103,101 @@ func (p *parcel) call(number uintptr, socket int32, flags uintptr) (int, syscall
 			return int(n), errno
 		}
 	}
+}
+
+// sendSockets sends descriptors over the unix socket to, which keeps messages apart, and waits where
+// it is full. With each message goes the number of its first descriptor, counted from first on. The
+// error is os.ErrDeadlineExceeded when that takes too long.
+func sendSockets(to int32, first int, fds []int32, until time.Time) error {
+	var p parcel
+	var number [8]byte
+	for len(fds) > 0 {
+		n := min(len(fds), mostFiles)
+		binary.LittleEndian.PutUint64(number[:], uint64(first))
+		switch errno := p.send(to, number[:], fds[:n]); errno {
+		case 0:
+			first += n
+			fds = fds[n:]
+		case syscall.EAGAIN:
+			if err := await(to, unix.POLLOUT, until); err != nil {
+				return err
+			}
+		case syscall.ETOOMANYREFS, syscall.ENOBUFS, syscall.ENOMEM:
+			if err := await(-1, 0, until); err != nil {
+				return err
+			}
+		default:
+			return fmt.Errorf("send sockets: %w", errno)
+		}
+	}
+	return nil
+}
+
+// await waits until a socket is ready for something, a millisecond where there is none.
+func await(fd int32, events int16, until time.Time) error {
+	left := time.Until(until)
+	if left <= 0 {
+		return fmt.Errorf("send or receive sockets: %w", os.ErrDeadlineExceeded)
+	}
+	if fd < 0 {
+		left = time.Millisecond
+	}
+	// Negative descriptors are passed over. In steps, so that the end of the time is never missed.
+	_, err := unix.Poll([]unix.PollFd{{Fd: fd, Events: events}}, int(min(left, 100*time.Millisecond).Milliseconds())+1)
+	if err != nil && err != unix.EINTR {
+		return fmt.Errorf("send or receive sockets: %w", err)
+	}
+	return nil
+}
+
+// ReceiveSockets receives n sockets that Give of another process's Shards sends over the unix socket
+// from, in the order of its State. The descriptors are of this thread's table. With an error none is
+// left open. Any goroutine.
+func ReceiveSockets(from, n int, until time.Time) (_ []int32, err error) {
+	sockets := make([]int32, n)
+	for i := range sockets {
+		sockets[i] = -1
+	}
+	defer func() {
+		if err != nil {
+			for _, fd := range sockets {
+				if fd >= 0 {
+					unix.Close(int(fd))
+				}
+			}
+		}
+	}()
+	var p parcel
+	var number [8]byte
+	var fds []int32
+	for got := 0; got < n; {
+		size, some, cut, errno := p.receive(int32(from), number[:], fds[:0])
+		fds = some
+		first := binary.LittleEndian.Uint64(number[:])
+		misplaced := errno == 0 && (size != len(number) || first > uint64(n) || int(first)+len(fds) > n)
+		for i, fd := range fds {
+			if misplaced || sockets[int(first)+i] >= 0 {
+				misplaced = true
+				unix.Close(int(fd))
+				continue
+			}
+			sockets[int(first)+i] = fd
+		}
+		got += len(fds)
+		switch {
+		case errno == syscall.EAGAIN:
+			if err := await(int32(from), unix.POLLIN, until); err != nil {
+				return nil, err
+			}
+		case errno != 0:
+			return nil, fmt.Errorf("receive sockets: %w", errno)
+		case size == 0:
+			return nil, fmt.Errorf("receive sockets: %d of %d have come: %w", got, n, io.ErrUnexpectedEOF)
+		case cut:
+			return nil, fmt.Errorf("receive sockets: no room for %d descriptors: %w", n, syscall.EMFILE)
+		case misplaced:
+			return nil, fmt.Errorf("receive sockets: a message that can't be, of %d bytes", size)
+		}
+	}
+	return sockets, nil
 }

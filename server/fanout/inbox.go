@@ -22,6 +22,13 @@ type command struct {
 	spread time.Duration       // drain: over which the streams end
 	n      int                 // laggards: how many
 	answer chan<- []StreamInfo // laggards: one answer, without waiting: it has room
+
+	frozen chan<- shardState // freeze: the answer, once the shard has come to rest; it has room
+	shares []share           // adopt
+	done   chan<- error      // give, adopt, let go: the answer; it has room
+	first  int               // give: where the shard's sockets begin among all
+	to     int32             // give: over which unix socket
+	until  time.Time         // give: how long it may take
 }
 
 type commandKind uint8
@@ -30,6 +37,11 @@ const (
 	commandDrain commandKind = iota
 	commandCut
 	commandLaggards
+	commandFreeze
+	commandThaw
+	commandGive
+	commandAdopt
+	commandLetGo
 	commandStop
 )
 
@@ -71,6 +83,21 @@ func (in *inbox) empty() bool {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	return len(in.joiners) == 0 && len(in.commands) == 0
+}
+
+// orderless tells whether there is no command.
+func (in *inbox) orderless() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return len(in.commands) == 0
+}
+
+// takeAll returns all joiners.
+func (in *inbox) takeAll() (joiners []joiner) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	joiners, in.joiners = in.joiners, nil
+	return joiners
 }
 
 // take appends at most n joiners, the oldest first, and all commands.

@@ -21,14 +21,7 @@ import (
 func (sh *shard) join(j joiner) {
 	s := j.subscription
 	m := &subscriber{fd: j.fd, sent: sh.tick, ticket: s.Ticket}
-	if n := len(sh.freeSlots); n > 0 {
-		m.slot = sh.freeSlots[n-1]
-		sh.freeSlots = sh.freeSlots[:n-1]
-		sh.slots[m.slot] = m
-	} else {
-		m.slot = uint32(len(sh.slots))
-		sh.slots = push(sh.slots, m)
-	}
+	sh.giveSlot(m)
 	sh.enter(m, s)
 	l := sh.newLag(m)
 	l.cursor, l.opening = sh.read, s
@@ -61,6 +54,18 @@ func (sh *shard) join(j joiner) {
 	l.past.snapshot, l.past.after = s.Snapshot, m.told
 	if _, more := sh.catchUp(m); more {
 		sh.wake(m)
+	}
+}
+
+// giveSlot gives m a slot of its own.
+func (sh *shard) giveSlot(m *subscriber) {
+	if n := len(sh.freeSlots); n > 0 {
+		m.slot = sh.freeSlots[n-1]
+		sh.freeSlots = sh.freeSlots[:n-1]
+		sh.slots[m.slot] = m
+	} else {
+		m.slot = uint32(len(sh.slots))
+		sh.slots = push(sh.slots, m)
 	}
 }
 

@@ -31,6 +31,9 @@ type world struct {
 	byID    map[uint64]*record
 	topics  map[string][]*record // whatever was published under a name, forgotten or not
 	history []line
+	options topic.Options // the sequencer's
+	shards  Options
+	bound   func(*shard) // of a pass's work
 
 	tightMemory bool // laggards are cut for what is held for them
 }
@@ -43,6 +46,7 @@ type post struct {
 	now_    *moment // of the pass under way
 	over    []*moment
 	drained bool
+	gone    []*socket // of streams that ended before an upgrade
 }
 
 // send is the ground's, and notes origins.
@@ -108,29 +112,42 @@ func newWorld(t *rapid.T) *world {
 	slice := rapid.SampledFrom([]int{mostSlice, 16 << 10, 2 << 10}).Draw(t, "slice")
 	passMost := rapid.SampledFrom([]int{mostRead, 20 << 10}).Draw(t, "pass")
 	w.say("ring=65536 keep=%d max-topics=%d lag-memory=%d flush-max=%d slice=%d pass=%d", keep, maxTopics, lagMemory, flushMax, slice, passMost)
-	seq, err := topic.New(topic.Options{
+	w.bound = func(sh *shard) {
+		sh.sliceBytes, sh.passBytes = slice, ring.Position(passMost)
+		if passMost < mostRead {
+			sh.passJoiners, sh.catchUpBudget = 2, 3*sliceCost
+		}
+	}
+	w.options = topic.Options{
 		RingSize: 64 << 10, MaxEventSize: 16 << 10, MaxTopics: maxTopics, Keep: keep, Shed: true, Seed: 1,
 		Now: func() int64 { return w.time.UnixMicro() },
-	})
+	}
+	seq, err := topic.New(w.options)
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.seq = seq
-	for range 2 {
-		p := &post{ground: newGround(), w: w}
-		p.ground.time = w.time
-		p.sh = newShard(&Options{
-			Shards: 1, Sequencer: seq, Heartbeat: 15 * time.Second, FlushInterval: 10 * time.Millisecond,
-			CompressShare: 2, CompressLevel: encode.Best,
-			FlushMaxBytes: flushMax, LagMemory: lagMemory, RetryMin: 2 * time.Second, RetryMax: 2 * time.Second,
-		}, p)
-		p.sh.sliceBytes, p.sh.passBytes = slice, ring.Position(passMost)
-		if passMost < mostRead {
-			p.sh.passJoiners, p.sh.catchUpBudget = 2, 3*sliceCost
-		}
+	w.shards = Options{
+		Shards: 1, Heartbeat: 15 * time.Second, FlushInterval: 10 * time.Millisecond,
+		CompressShare: 2, CompressLevel: encode.Best,
+		FlushMaxBytes: flushMax, LagMemory: lagMemory, RetryMin: 2 * time.Second, RetryMax: 2 * time.Second,
+	}
+	for i := range 2 {
+		p := w.newPost()
+		p.nextFD += int32(i) * 100_000
 		w.posts = append(w.posts, p)
 	}
 	return w
+}
+
+// newPost makes a shard that follows the sequencer.
+func (w *world) newPost() *post {
+	p := &post{ground: newGround(), w: w}
+	p.ground.time = w.time
+	w.shards.Sequencer = w.seq
+	p.sh = newShard(&w.shards, p)
+	w.bound(p.sh)
+	return p
 }
 
 var (
@@ -430,7 +447,9 @@ func lastID(wire []byte, s *Subscription) (id uint64, ok bool) {
 // act does something.
 func (w *world) act() {
 	switch what := rapid.IntRange(0, 99).Draw(w.t, "act"); {
-	case what < 22:
+	case what < 2:
+		w.upgrade()
+	case what < 24:
 		i := rapid.IntRange(0, 1).Draw(w.t, "shard")
 		w.say("pass %d", i)
 		w.pass(w.posts[i])

@@ -75,13 +75,19 @@ func (sh *shard) stir(a *audience, place int32, p ring.Position, before uint64) 
 		sh.schedule(a)
 	}
 	if c.latest {
-		for len(c.marks) < len(a.topics) {
-			c.marks = append(c.marks, false)
-		}
-		if !c.marks[place] {
-			c.marks[place] = true
-			c.changed = append(c.changed, place)
-		}
+		sh.change(a, place)
+	}
+}
+
+// change notes that a's topic has something due, for mode latest.
+func (sh *shard) change(a *audience, place int32) {
+	c := a.pace
+	for len(c.marks) < len(a.topics) {
+		c.marks = append(c.marks, false)
+	}
+	if !c.marks[place] {
+		c.marks[place] = true
+		c.changed = append(c.changed, place)
 	}
 }
 

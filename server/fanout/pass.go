@@ -26,6 +26,9 @@ const (
 func (sh *shard) pass(now time.Time) (busy bool) {
 	sh.own()
 	sh.clock = now
+	if sh.frost.frozen {
+		return sh.takeInbox(0)
+	}
 	from := sh.read
 
 	head := sh.ring.Head()
@@ -38,7 +41,7 @@ func (sh *shard) pass(now time.Time) (busy bool) {
 	sh.endOver()
 	busy = sh.read != from || busy
 	busy = sh.happened() || busy
-	busy = sh.takeInbox() || busy
+	busy = sh.takeInbox(sh.passJoiners) || busy
 	busy = sh.catchUpAll() || busy
 	sh.guard()
 	sh.ticks()
@@ -54,6 +57,11 @@ func (sh *shard) pass(now time.Time) (busy bool) {
 		sh.measure(from)
 	}
 	sh.follower.Done(sh.read, int(sh.pace/10))
+	if sh.frost.answer != nil {
+		if busy = true; sh.atRest() {
+			sh.freeze()
+		}
+	}
 	return busy
 }
 
@@ -159,9 +167,9 @@ func (sh *shard) happened() bool {
 	return some
 }
 
-// takeInbox serves what other goroutines left.
-func (sh *shard) takeInbox() bool {
-	sh.joiners, sh.commands = sh.inbox.take(sh.joiners[:0], sh.commands[:0], sh.passJoiners)
+// takeInbox serves what other goroutines left, and so many joiners at the most.
+func (sh *shard) takeInbox(most int) bool {
+	sh.joiners, sh.commands = sh.inbox.take(sh.joiners[:0], sh.commands[:0], most)
 	for _, j := range sh.joiners {
 		sh.join(j)
 	}
@@ -181,6 +189,18 @@ func (sh *shard) obey(c command) {
 			sh.inbox.close()
 			sh.draining = drain{from: sh.clock, spread: c.spread, of: len(sh.slots)}
 		}
+	case commandFreeze:
+		sh.frost.answer = c.frozen
+	case commandThaw:
+		sh.thaw()
+	case commandGive:
+		c.done <- sh.give(c)
+	case commandAdopt:
+		sh.adopt(c.shares)
+		c.done <- nil
+	case commandLetGo:
+		sh.letGo()
+		c.done <- nil
 	case commandLaggards:
 		c.answer <- sh.furthestBehind(c.n)
 	case commandStop:

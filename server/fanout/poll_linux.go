@@ -182,6 +182,10 @@ func (p *epoll) poll(atMost time.Duration) int {
 	return int(n)
 }
 
+func (p *epoll) give(to int32, first int, fds []int32, until time.Time) error {
+	return sendSockets(to, first, fds, until)
+}
+
 func (p *epoll) ring() {
 	one := uint64(1)
 	syscall.RawSyscall(syscall.SYS_WRITE, uintptr(p.bell), uintptr(unsafe.Pointer(&one)), 8)

@@ -3,6 +3,7 @@ package fanout
 // A shard: its state and its thread.
 
 import (
+	"net/netip"
 	"runtime"
 	"time"
 
@@ -40,6 +41,8 @@ type shard struct {
 	packShare          int          // members from which on an audience keeps a window
 	packLevel          encode.Level // the most that compression may cost
 	gone               func(uint32)
+	network            func(uint32) netip.Addr
+	enterNetwork       func(netip.Addr) uint32
 	ticksRound         uint32 // ticks in a heartbeat time
 	owner              owner  // race build: the only thread that may touch what follows
 
@@ -74,6 +77,7 @@ type shard struct {
 
 	lingering []lingerer
 	draining  drain
+	frost     frost
 	stop      bool
 
 	tick     uint32
@@ -113,7 +117,7 @@ func newShard(o *Options, sys system) *shard {
 		lagMemory: o.LagMemory / int64(o.Shards), retryMin: o.RetryMin, retryMax: o.RetryMax,
 		passBytes: mostRead, passJoiners: mostJoiners, sliceBytes: mostSlice, catchUpBudget: mostCatchUp,
 		packShare: o.CompressShare, packLevel: o.CompressLevel,
-		version: o.Version, gone: o.Gone, ticksRound: ticksOf(o.Heartbeat),
+		version: o.Version, gone: o.Gone, network: o.Network, enterNetwork: o.Enter, ticksRound: ticksOf(o.Heartbeat),
 		audiences: make(map[string]*audience), index: make(map[uint64]*interest),
 	}
 	sh.stats.passSeconds = newHistogram(secondsBounds)
@@ -124,6 +128,7 @@ func newShard(o *Options, sys system) *shard {
 	sh.clock = sys.now()
 	sh.nextTick = sh.clock
 	sh.tick = sh.ticksRound // so that nothing is older than the clock
+	sh.frost.frozen = o.Frozen
 	return sh
 }
 
@@ -176,7 +181,7 @@ func (sh *shard) sleep() {
 	if !sh.follower.Sleep(sh.read) {
 		return
 	}
-	if sh.inbox.empty() {
+	if sh.inbox.empty() || sh.frost.frozen && sh.inbox.orderless() {
 		sh.events = sh.sys.wait(sh.events, sh.untilTimer())
 	}
 	sh.follower.Wake()
@@ -185,6 +190,8 @@ func (sh *shard) sleep() {
 // untilTimer is how long the shard may sleep.
 func (sh *shard) untilTimer() time.Duration {
 	switch {
+	case sh.frost.frozen:
+		return time.Minute
 	case !sh.draining.from.IsZero():
 		return time.Millisecond
 	case sh.stats.streams.Load() == 0:

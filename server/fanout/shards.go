@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -20,17 +21,20 @@ var ErrDraining = errors.New("the server is draining and takes no new streams")
 
 // Options say what New makes. All are required but Version and Gone.
 type Options struct {
-	Shards             int              // threads with their own subscribers, at least 1
-	Sequencer          *topic.Sequencer // whose ring is sent
-	Heartbeat          time.Duration    // how long a stream may be idle, at least 10 ms
-	FlushInterval      time.Duration    // the longest rest between two passes; 0 for none
-	FlushMaxBytes      int              // a batch that reaches it is flushed at once, in bytes
-	LagMemory          int64            // bytes held for lagging streams, over all shards
-	RetryMin, RetryMax time.Duration    // each stream is told a time between them to wait before it comes back
-	CompressShare      int              // members from which on a compressed audience keeps a window, at least 1
-	CompressLevel      encode.Level     // the most that compressing may cost
-	Version            string           // of the server, for those who ask for hello; may be empty
-	Gone               func(uint32)     // called with the Ticket of a stream that has one, once its socket is closed, on the shard's thread: it must not wait
+	Shards             int                     // threads with their own subscribers, at least 1
+	Sequencer          *topic.Sequencer        // whose ring is sent
+	Heartbeat          time.Duration           // how long a stream may be idle, at least 10 ms
+	FlushInterval      time.Duration           // the longest rest between two passes; 0 for none
+	FlushMaxBytes      int                     // a batch that reaches it is flushed at once, in bytes
+	LagMemory          int64                   // bytes held for lagging streams, over all shards
+	RetryMin, RetryMax time.Duration           // each stream is told a time between them to wait before it comes back
+	CompressShare      int                     // members from which on a compressed audience keeps a window, at least 1
+	CompressLevel      encode.Level            // the most that compressing may cost
+	Version            string                  // of the server, for those who ask for hello; may be empty
+	Frozen             bool                    // nothing is done before Thaw: streams are to be adopted
+	Network            func(uint32) netip.Addr // for whom a Ticket counts. On the shard's thread, like those that follow: they must not wait
+	Enter              func(netip.Addr) uint32 // the Ticket of one who is adopted
+	Gone               func(uint32)            // called with the Ticket of a stream that has one, once its socket is closed
 }
 
 // Shards send the ring's events to their subscribers, each shard on a thread of

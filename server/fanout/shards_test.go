@@ -44,8 +44,7 @@ func newReal(t testing.TB, shards int) *real {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := New(Options{Shards: shards, Sequencer: seq, Heartbeat: 15 * time.Second, FlushInterval: 10 * time.Millisecond,
-		FlushMaxBytes: 64 << 10, LagMemory: 16 << 20, RetryMin: time.Second, RetryMax: 2 * time.Second})
+	s, err := New(realOptions(seq, shards))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,6 +54,11 @@ func newReal(t testing.TB, shards int) *real {
 		s.Close()
 	})
 	return r
+}
+
+func realOptions(seq *topic.Sequencer, shards int) Options {
+	return Options{Shards: shards, Sequencer: seq, Heartbeat: 15 * time.Second, FlushInterval: 10 * time.Millisecond,
+		FlushMaxBytes: 64 << 10, LagMemory: 16 << 20, RetryMin: time.Second, RetryMax: 2 * time.Second, CompressShare: 2, CompressLevel: encode.Best}
 }
 
 // join makes a stream and returns the client's end, behind the response header.

@@ -41,6 +41,10 @@ type system interface {
 	// descriptor table or process also holds would stay in the epoll set.
 	unwatch(fd int32)
 
+	// give sends descriptors to another process over a unix socket (sendSockets). They
+	// stay open here.
+	give(to int32, first int, fds []int32, until time.Time) error
+
 	// wait appends to events what happened, waiting for something at most as
 	// long as told: not at all at 0. A ring of the bell ends it without an event.
 	wait(events []event, atMost time.Duration) []event
