@@ -420,3 +420,57 @@ func TestDeployedSysctlsAreRead(t *testing.T) {
 	}
 	asked(t, sysctl, "--dry-run", "--load", filepath.Join("..", "..", "deploy", "60-penstock.conf"))
 }
+
+// What tuning.md says to type is taken as it stands: a server starts with each of its serve lines,
+// and each tune line says whether so many fit.
+func TestTheGuidesCommandsAreTaken(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "tuning.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "guide") // a socket's path must be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	lines := 0
+	for block := range strings.SplitSeq(string(text), "\n```\n") {
+		for line := range strings.Lines(block) {
+			line, _, _ = strings.Cut(strings.TrimSpace(line), " #")
+			line, _, _ = strings.Cut(line, " > ")
+			args := strings.Fields(line)
+			switch {
+			case strings.HasPrefix(line, "penstock serve "):
+				line = strings.NewReplacer("127.0.0.1:8080", "127.0.0.1:0", "/run/penstock/", dir+"/").Replace(line)
+				s := process(t, []string{"PENSTOCK_ADMIN_LISTEN=none"}, withAddress(strings.Fields(line)[2:])...)
+				poll(t, line+" to serve", func() bool {
+					select {
+					case <-s.ended:
+						t.Fatalf("%s ended: %s", line, s.said())
+					default:
+					}
+					return servingAt(s.said()) != ""
+				})
+				_ = s.cmd.Process.Kill()
+			case strings.HasPrefix(line, "penstock tune "):
+				if r := enter(t, nil, args[1:]...); r.code != exitOK && r.code != exitTooSmall {
+					t.Errorf("%s: %+v", line, r)
+				}
+			default:
+				continue
+			}
+			lines++
+		}
+	}
+	if lines < 5 {
+		t.Errorf("%d commands found in tuning.md", lines)
+	}
+}
+
+// withAddress adds a free address where the arguments have none.
+func withAddress(args []string) []string {
+	if slices.Contains(args, "--listen") {
+		return args
+	}
+	return append(args, "--listen", "127.0.0.1:0")
+}

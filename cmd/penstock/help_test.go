@@ -101,7 +101,8 @@ func TestHelpShowsEverythingOfASetting(t *testing.T) {
 func TestDocumentsNameFlagsThatExist(t *testing.T) {
 	known := []string{
 		// Of other programs.
-		"--ulimit",                                   // docker run
+		"--ulimit", "--memory", // docker run
+		"--nofile",                                   // prlimit
 		"--now",                                      // systemctl enable
 		"--system",                                   // sysctl
 		"--build",                                    // docker compose up

@@ -110,8 +110,13 @@ var checks = []check{
 	},
 	{
 		id: "net.ipv4.tcp_wmem", section: "Memory", what: "bytes of a socket's send buffer: least, first, most",
-		why:  "a reader that sleeps holds up to the third value, and one in a hundred sleeps",
+		why:  "a reader that sleeps is sent to until the third value is full, and one in a hundred sleeps; tcp_notsent_lowat ends that earlier",
 		look: lookSendBuffers,
+	},
+	{
+		id: "net.ipv4.tcp_notsent_lowat", section: "Memory", what: "bytes that may wait in a send buffer before a socket counts as full",
+		why:  "without it a reader that sleeps fills its send buffer up to tcp_wmem; with it what it has not taken waits in the ring, which is there once for all",
+		look: lookUnsent,
 	},
 	{
 		id: "net.ipv4.tcp_rmem", section: "Memory", what: "bytes of a socket's receive buffer: least, first, most",
@@ -122,8 +127,8 @@ var checks = []check{
 	},
 	{
 		id: "transparent_hugepage", section: "Memory", what: "transparent huge pages",
-		why:  "always gives a heap of small things pages of 2 MiB: the process may become larger than what it uses; madvise gives them to who asks",
-		how:  "`echo madvise > /sys/kernel/mm/transparent_hugepage/enabled`",
+		why:  "always makes the process some MiB larger while it holds little, and no larger once the ring is full",
+		how:  "as it is",
 		look: lookHugePages,
 	},
 	{
@@ -194,10 +199,10 @@ var checks = []check{
 	},
 	{
 		id: "net.ipv4.tcp_slow_start_after_idle", section: "Network", what: "whether a connection that was idle begins slowly again",
-		why: "events below 14 KB leave at once either way; a larger batch after quiet (a snapshot of many topics) takes a round trip more",
+		why: "events below 14 KB leave at once either way, and with BBR all do; a larger batch after quiet (a snapshot of many topics) takes round trips more",
 		look: func(m *Machine, _ Plan) verdict {
-			v := m.shown("net.ipv4.tcp_slow_start_after_idle", "0 where events are large")
-			if on, ok := m.sysctl("net.ipv4.tcp_slow_start_after_idle"); ok && on[0] != 0 {
+			v := m.shown("net.ipv4.tcp_slow_start_after_idle", "0 where events are large, any with BBR")
+			if on, ok := m.sysctl("net.ipv4.tcp_slow_start_after_idle"); ok && on[0] != 0 && m.congestion() != "bbr" {
 				v.severity = Advice
 				v.sysctl("net.ipv4.tcp_slow_start_after_idle", "0")
 			}

@@ -75,7 +75,13 @@ func TestEachLimitIsJudged(t *testing.T) {
 		{"net.ipv4.tcp_mem", "proc/sys/net/ipv4/tcp_mem", "1 100000 200000", 100_000, Fine},
 		{"net.ipv4.tcp_wmem", "proc/sys/net/ipv4/tcp_wmem", "4096 16384 4194304", 10_000, Fine},
 		{"net.ipv4.tcp_wmem", "proc/sys/net/ipv4/tcp_wmem", "4096 16384 4194304", 1_000_000, Advice},
-		{"transparent_hugepage", "sys/kernel/mm/transparent_hugepage/enabled", "[always] madvise never", 1, Advice},
+		{"net.ipv4.tcp_wmem", "proc/sys/net/ipv4/tcp_notsent_lowat", "16384", 1_000_000, Fine},
+		{"net.ipv4.tcp_notsent_lowat", "proc/sys/net/ipv4/tcp_notsent_lowat", "16384", 1_000_000, Fine},
+		{"net.ipv4.tcp_notsent_lowat", "proc/sys/net/ipv4/tcp_notsent_lowat", "4294967295", 1_000_000, Advice},
+		{"net.ipv4.tcp_notsent_lowat", "proc/sys/net/ipv4/tcp_notsent_lowat", "4294967295", 1000, Fine},
+		{"net.ipv4.tcp_slow_start_after_idle", "proc/sys/net/ipv4/tcp_congestion_control", "cubic", 1, Advice},
+		{"net.ipv4.tcp_slow_start_after_idle", "proc/sys/net/ipv4/tcp_congestion_control", "bbr", 1, Fine},
+		{"transparent_hugepage", "sys/kernel/mm/transparent_hugepage/enabled", "[always] madvise never", 1, Fine},
 		{"transparent_hugepage", "sys/kernel/mm/transparent_hugepage/enabled", "always madvise [never]", 1, Fine},
 		{"GOMEMLIMIT", "env/GOMEMLIMIT", "200MiB", 1000, Slows},
 		{"GOMEMLIMIT", "env/GOMEMLIMIT", "2GiB", 1000, Fine},
@@ -245,6 +251,74 @@ func TestDeployedSysctlsAreTheChecks(t *testing.T) {
 		t.Fatal(err)
 	}
 	golden(t, filepath.Join("..", "..", "deploy", "60-penstock.conf"), b.String())
+}
+
+// tuning.md's tables are made of the checks: what so many streams need of a machine as it comes.
+func TestTheGuidesTablesAreTheChecks(t *testing.T) {
+	path := filepath.Join("..", "..", "tuning.md")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := machine(t, stock)
+	numbers := []int{1000, 100_000, 1_000_000}
+	var reports []Report
+	for _, n := range numbers {
+		reports = append(reports, Check(m, plan(n)))
+	}
+	rest, guide := string(text), ""
+	seen := map[string]bool{}
+	for {
+		before, after, found := strings.Cut(rest, "<!-- checks: ")
+		guide += before
+		if !found {
+			break
+		}
+		section, after, _ := strings.Cut(after, " -->\n")
+		_, after, found = strings.Cut(after, "<!-- checks end -->")
+		if !found {
+			t.Fatalf("tuning.md: the table of %s has no end", section)
+		}
+		seen[section] = true
+		guide += "<!-- checks: " + section + " -->\n" + table(t, section, reports) + "<!-- checks end -->"
+		rest = after
+	}
+	for _, c := range checks {
+		if !seen[c.section] {
+			t.Errorf("tuning.md has no table of %s, where %s belongs", c.section, c.id)
+		}
+	}
+	golden(t, path, guide)
+}
+
+// table is a section's checks in Markdown.
+func table(t *testing.T, section string, reports []Report) string {
+	t.Helper()
+	var b strings.Builder
+	b.WriteString("| what `penstock tune` looks at | needed for 1,000; 100,000; 1,000,000 streams | how to set it | why |\n| --- | --- | --- | --- |\n")
+	rows := 0
+	for _, c := range checks {
+		if c.section != section {
+			continue
+		}
+		var needed []string
+		for _, r := range reports {
+			needed = append(needed, find(t, r, c.id).Needed)
+		}
+		if len(slices.Compact(slices.Clone(needed))) == 1 {
+			needed = needed[:1]
+		}
+		how := c.how
+		if how == "" {
+			how = "`sysctl -w " + c.id + "=...`"
+		}
+		b.WriteString("| `" + c.id + "`: " + c.what + " | " + strings.Join(needed, "; ") + " | " + how + " | " + c.why + " |\n")
+		rows++
+	}
+	if rows == 0 {
+		t.Errorf("tuning.md has a table of %q, and no check belongs there", section)
+	}
+	return b.String()
 }
 
 // JSON has every finding, with what is not known named so.

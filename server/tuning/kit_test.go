@@ -31,6 +31,8 @@ var stock = map[string]string{
 	"proc/sys/net/ipv4/tcp_slow_start_after_idle":      "1\n",
 	"proc/sys/net/ipv4/tcp_syncookies":                 "1\n",
 	"proc/sys/net/ipv4/tcp_tw_reuse":                   "2\n",
+	"proc/sys/net/ipv4/tcp_congestion_control":         "cubic\n",
+	"proc/sys/net/ipv4/tcp_notsent_lowat":              "4294967295\n",
 	"proc/sys/net/ipv4/tcp_wmem":                       "4096\t16384\t4194304\n",
 	"proc/sys/net/netfilter/nf_conntrack_max":          "262144\n",
 	"proc/sys/net/netfilter/nf_conntrack_count":        "311\n",

@@ -140,6 +140,12 @@ func (m *Machine) hugePages() (string, bool) {
 	return parseChoice(text)
 }
 
+// congestion is the name of TCP's congestion control, "" where it is unknown.
+func (m *Machine) congestion() string {
+	name, _ := m.text("proc/sys/net/ipv4/tcp_congestion_control")
+	return name
+}
+
 // parseChoice finds the choice in brackets of a line like "always [madvise] never".
 func parseChoice(text string) (string, bool) {
 	for _, word := range strings.Fields(text) {

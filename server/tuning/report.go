@@ -51,8 +51,6 @@ type Finding struct {
 	Command  string   `json:"command,omitempty"` // how to set it; a line each
 	Sysctl   []Sysctl `json:"sysctl,omitempty"`
 	Holds    *int     `json:"holds,omitempty"` // how many streams this allows, where it bounds them
-	section  string
-	how      string
 }
 
 // A Report is what all checks say of a plan.
@@ -73,7 +71,7 @@ func Check(m *Machine, p Plan) Report {
 		v := c.look(m, p)
 		f := Finding{
 			ID: c.id, Severity: v.severity, What: c.what, Now: cmp.Or(v.now, "unknown"), Needed: v.needed,
-			Why: c.why, Note: v.note, Command: v.command, Sysctl: v.set, section: c.section, how: c.how,
+			Why: c.why, Note: v.note, Command: v.command, Sysctl: v.set,
 		}
 		if v.bounds {
 			f.Holds = &v.most
