@@ -62,7 +62,9 @@ type Config struct {
 	FlushInterval time.Duration `name:"flush-interval" group:"Streams" default:"10ms" min:"0s" max:"10s" unit:"duration" help:"Longest rest of a shard between two passes. A lone event waits for nothing; under load events wait up to this long and leave together."`
 	FlushMaxBytes Size          `name:"flush-max-bytes" group:"Streams" default:"64KiB" min:"1KiB" max:"16MiB" unit:"size" help:"A batch of this size is sent and the next one begun."`
 	Heartbeat     time.Duration `name:"heartbeat" group:"Streams" default:"15s" min:"1s" max:"24h" unit:"duration" help:"A stream that is idle for this long gets a heartbeat. Keep it below the idle limit of every proxy on the way."`
-	UserTimeout   time.Duration `name:"user-timeout" group:"Streams" default:"60s" min:"1s" max:"24h" unit:"duration" help:"A subscriber whose kernel acknowledges nothing for this long is dropped (TCP_USER_TIMEOUT)."`
+	UserTimeout   time.Duration `name:"user-timeout" group:"Streams" default:"60s" min:"1s" max:"24h" unit:"duration" help:"A subscriber whose kernel acknowledges nothing for this long is dropped (TCP_USER_TIMEOUT), and so is one whose full socket takes not one byte, a quarter later at the most."`
+	MaxLag        Size          `name:"max-lag" group:"Streams" default:"0" min:"0" max:"1TiB" unit:"size, 0: only the ring bounds it" help:"How far behind a subscriber may be, in bytes of the ring (all topics' events): it then loses what is further behind, as if the ring had, and is told so (gap, or as onlag says). What a resume, rewind or snapshot reads from before its stream began does not count. At least --max-event-size."`
+	MaxAge        time.Duration `name:"max-age" group:"Streams" default:"0s" min:"0s" max:"8760h" unit:"duration, 0: for ever" help:"A stream is ended at a frame's border when it is so old, a tenth more or less and up to --heartbeat later; its subscriber comes back by --retry-min and --retry-max, elsewhere if a balancer says so, and resumes."`
 	RetryMin      time.Duration `name:"retry-min" group:"Streams" default:"2s" min:"1ms" max:"1h" unit:"duration" help:"Shortest reconnection time told to a subscriber; each gets a random one."`
 	RetryMax      time.Duration `name:"retry-max" group:"Streams" default:"5s" min:"1ms" max:"1h" unit:"duration" help:"Longest reconnection time told to a subscriber."`
 
@@ -251,6 +253,9 @@ func (c *Config) Check() error {
 	}
 	if c.MaxEventSize > c.RingSize/4 {
 		return fmt.Errorf("--max-event-size %s: allowed is at most a quarter of --ring-size %s, which is %s", c.MaxEventSize, c.RingSize, c.RingSize/4)
+	}
+	if c.MaxLag > 0 && c.MaxLag < c.MaxEventSize {
+		return fmt.Errorf("--max-lag %s: allowed is 0, or at least --max-event-size %s", c.MaxLag, c.MaxEventSize)
 	}
 	if c.BodyMemory < c.MaxBatchSize {
 		return fmt.Errorf("--body-memory %s: allowed is at least --max-batch-size %s", c.BodyMemory, c.MaxBatchSize)

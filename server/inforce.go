@@ -30,7 +30,7 @@ func (s *Server) adminLimits() accept.Limits {
 }
 
 // shownGroups are the groups of settings whose numbers are limits.
-var shownGroups = []string{"Limits", "Memory"}
+var shownGroups = []string{"Limits", "Memory", "Streams"}
 
 // limits are shown in /stats and the metrics: every number of the groups above, as it holds.
 func (s *Server) limits() (all []api.Limit) {

@@ -114,6 +114,9 @@ func (sh *shard) giveSlots(adopted []*subscriber, states []*streamState) {
 	for _, m := range others {
 		sh.giveSlot(m)
 	}
+	for _, m := range adopted {
+		sh.setEnd(m.slot) // its age begins anew
+	}
 }
 
 // adoptMatched judges the topics that an audience's patterns have met: who catches up counts on

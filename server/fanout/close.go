@@ -21,7 +21,7 @@ func (sh *shard) leave(m *subscriber, why Disconnect) {
 	case m.state == ending:
 		sh.sys.discard(m.fd) // or close would be a reset, and eat what the client has not read
 		sh.sys.close(m.fd)
-	case why == LagMemory || why == Draining:
+	case why == LagMemory || why == Draining || why == Stalled:
 		// Its socket takes nothing more, and what it took may end within a frame:
 		// over HTTP/1.0 a close would call that the end. What the kernel still holds for
 		// it, megabytes, goes with the reset.
@@ -196,7 +196,7 @@ func (sh *shard) drainSome() {
 		switch m := sh.slots[d.next]; {
 		case m == nil || m.state == ending:
 		case m.lag != nil:
-			m.lag.ending = true // once it has what is due to it
+			m.lag.ending, m.lag.why = true, Draining // once it has what is due to it
 		default:
 			sh.end(m, Draining)
 		}

@@ -42,6 +42,7 @@ type socket struct {
 	reset    bool // closed without finish
 	wire     []byte
 	sends    int
+	taken    int // bytes that its client has read of a full socket
 }
 
 func newGround() *ground {
@@ -113,6 +114,8 @@ func (g *ground) close(fd int32) {
 	s.closed, s.reset = true, !s.finished
 }
 
+func (g *ground) unsent(fd int32) int32 { return int32(1000 - g.sockets[fd].taken) }
+
 func (g *ground) peer(fd int32) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(fd))
 }
@@ -167,6 +170,8 @@ type houseOptions struct {
 	lagMemory                int64
 	heartbeat                time.Duration
 	share                    int
+	maxLag                   int
+	maxAge, stall            time.Duration
 }
 
 func newHouse(t testing.TB, o houseOptions) *house {
@@ -189,7 +194,7 @@ func newHouse(t testing.TB, o houseOptions) *house {
 		Shards: 1, Sequencer: seq, Heartbeat: heartbeat, FlushInterval: 10 * time.Millisecond,
 		CompressShare: or(o.share, 8), CompressLevel: encode.Best,
 		FlushMaxBytes: or(o.flushMax, 64<<10), LagMemory: int64(or(int(o.lagMemory), 1<<20)),
-		RetryMin: 2 * time.Second, RetryMax: 2 * time.Second,
+		RetryMin: 2 * time.Second, RetryMax: 2 * time.Second, MaxLag: int64(o.maxLag), MaxAge: o.maxAge, StallTimeout: o.stall,
 	}, h.ground)
 	return h
 }

@@ -20,6 +20,7 @@ type joiner struct {
 type command struct {
 	kind   commandKind
 	spread time.Duration       // drain: over which the streams end
+	limits Limits              // limit
 	n      int                 // laggards: how many
 	answer chan<- []StreamInfo // laggards: one answer, without waiting: it has room
 
@@ -42,6 +43,7 @@ const (
 	commandGive
 	commandAdopt
 	commandLetGo
+	commandLimit
 	commandStop
 )
 

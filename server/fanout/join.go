@@ -22,6 +22,7 @@ func (sh *shard) join(j joiner) {
 	s := j.subscription
 	m := &subscriber{fd: j.fd, sent: sh.tick, ticket: s.Ticket}
 	sh.giveSlot(m)
+	sh.setEnd(m.slot)
 	sh.enter(m, s)
 	l := sh.newLag(m)
 	l.cursor, l.opening = sh.read, s

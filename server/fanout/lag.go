@@ -94,7 +94,7 @@ func (sh *shard) stall(m *subscriber, b *batch, before uint64, bytes []byte, n i
 
 // block leaves m alone until its socket takes bytes again.
 func (sh *shard) block(m *subscriber) {
-	m.lag.blocked = true
+	m.lag.blocked, m.lag.looks = true, 0
 	if m.armed {
 		return // edge-triggered: the next time that it becomes writable is told
 	}
@@ -203,7 +203,7 @@ func (sh *shard) settle(m *subscriber) (more bool) {
 		return true
 	}
 	if l.ending {
-		sh.end(m, Draining)
+		sh.end(m, l.why)
 		return false
 	}
 	if a.is(over) && position == sh.read {
@@ -236,6 +236,7 @@ func (sh *shard) served(m *subscriber, s *slice, n int) {
 		add(&sh.stats.gaps[l.reason], 1)
 	}
 	m.told = max(m.told, s.told)
+	l.bare = s.events == 0 && (s.gap || l.bare)
 	add(&sh.stats.deliveries, uint64(s.events))
 	if len(s.bytes) > 0 {
 		m.sent, l.reason = sh.tick, GapLag

@@ -44,6 +44,7 @@ func (sh *shard) pass(now time.Time) (busy bool) {
 	busy = sh.takeInbox(sh.passJoiners) || busy
 	busy = sh.catchUpAll() || busy
 	sh.guard()
+	sh.noteRead()
 	sh.ticks()
 	if !sh.draining.from.IsZero() {
 		sh.drainSome()
@@ -203,6 +204,8 @@ func (sh *shard) obey(c command) {
 		c.done <- nil
 	case commandLaggards:
 		c.answer <- sh.furthestBehind(c.n)
+	case commandLimit:
+		sh.obeyLimits(&c.limits)
 	case commandStop:
 		sh.stop = true
 	}

@@ -104,6 +104,12 @@ func (p *epoll) reset(fd int32) {
 	p.close(fd)
 }
 
+func (p *epoll) unsent(fd int32) int32 {
+	var n int32
+	syscall.RawSyscall(syscall.SYS_IOCTL, uintptr(fd), unix.SIOCOUTQ, uintptr(unsafe.Pointer(&n)))
+	return n
+}
+
 func (p *epoll) peer(fd int32) netip.AddrPort {
 	sa, err := unix.Getpeername(int(fd))
 	if err != nil {

@@ -13,6 +13,7 @@ package fanout
 //	end TOPIC
 //	block NAME [room=BYTES]      its socket takes so many more bytes, then none
 //	unblock NAME [room=BYTES]    its socket takes bytes again, all or so many
+//	read NAME                    its client reads a byte, which does not make room yet
 //	hangup NAME                  the client closes
 //	fail CALL ERRNO|ok           what a system call answers from now on
 //	pass                         one pass
@@ -130,6 +131,14 @@ func (p *player) options(text string) {
 			o.lagMemory = int64(n)
 		case "share":
 			o.share = n
+		case "heartbeat":
+			o.heartbeat, _ = time.ParseDuration(value)
+		case "max-lag":
+			o.maxLag = n
+		case "max-age":
+			o.maxAge, _ = time.ParseDuration(value)
+		case "stall":
+			o.stall, _ = time.ParseDuration(value)
 		case "max-event":
 			o.maxEvent = n
 		case "slice":
@@ -224,6 +233,8 @@ func (p *player) do(words []string) []string {
 		h.ground.take(p.who[plain[0]], number("room", 0))
 	case "unblock":
 		h.ground.take(p.who[plain[0]], number("room", -1))
+	case "read":
+		p.who[plain[0]].taken++
 	case "hangup":
 		h.ground.hangUp(p.who[plain[0]])
 	case "fail":
@@ -255,8 +266,12 @@ func (p *player) do(words []string) []string {
 		h.sh.inbox.command(command{kind: commandDrain, spread: d})
 	case "stat":
 		s := h.sh.stats.snapshot()
+		why := s.Disconnects[:]
+		for len(why) > int(Aged) && why[len(why)-1] == 0 {
+			why = why[:len(why)-1]
+		}
 		return []string{fmt.Sprintf("streams=%d audiences=%d lagging=%d held=%d sends=%d deliveries=%d heartbeats=%d resumes=%v gaps=%v disconnects=%v",
-			s.Streams, s.Audiences, s.Lagging, s.LagBytes, s.Sends, s.Deliveries, s.Heartbeats, s.Resumes, s.Gaps, s.Disconnects)}
+			s.Streams, s.Audiences, s.Lagging, s.LagBytes, s.Sends, s.Deliveries, s.Heartbeats, s.Resumes, s.Gaps, why)}
 	default:
 		p.t.Fatalf("no such command: %s", words[0])
 	}

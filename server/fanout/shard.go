@@ -75,6 +75,7 @@ type shard struct {
 	shared   shared
 	guarded  ring.Position // the read position when guard looked last
 
+	bounds    bounds
 	lingering []lingerer
 	draining  drain
 	frost     frost
@@ -127,6 +128,7 @@ func newShard(o *Options, sys system) *shard {
 	sh.read, sh.readID = sh.ring.Head(), o.Sequencer.NewestID()
 	sh.clock = sys.now()
 	sh.nextTick = sh.clock
+	sh.obeyLimits(&Limits{LagMemory: sh.lagMemory, RetryMin: o.RetryMin, RetryMax: o.RetryMax, MaxLag: o.MaxLag, MaxAge: o.MaxAge, StallTimeout: o.StallTimeout})
 	sh.tick = sh.ticksRound // so that nothing is older than the clock
 	sh.frost.frozen = o.Frozen
 	return sh

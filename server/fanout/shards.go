@@ -28,6 +28,9 @@ type Options struct {
 	FlushMaxBytes      int                     // a batch that reaches it is flushed at once, in bytes
 	LagMemory          int64                   // bytes held for lagging streams, over all shards
 	RetryMin, RetryMax time.Duration           // each stream is told a time between them to wait before it comes back
+	MaxLag             int64                   // see Limits; 0: none
+	MaxAge             time.Duration           // see Limits; 0: none
+	StallTimeout       time.Duration           // see Limits; 0: none
 	CompressShare      int                     // members from which on a compressed audience keeps a window, at least 1
 	CompressLevel      encode.Level            // the most that compressing may cost
 	Version            string                  // of the server, for those who ask for hello; may be empty

@@ -56,7 +56,11 @@ func (sh *shard) nextSlice(m *subscriber) slice {
 		return c.slice
 	}
 	sh.shared.audience = nil
-	s, found := sh.look(m)
+	lost := sh.lapse(m)
+	s, found, lapsed := sh.lookBehind(m, &lost)
+	if !lapsed {
+		s, found = sh.look(m)
+	}
 	if s.hold {
 		return s
 	}
@@ -74,7 +78,11 @@ func (sh *shard) nextSlice(m *subscriber) slice {
 		case s.next >= limit:
 			s.told = max(m.told, limitID)
 		}
-		buf = sh.appendGap(buf, m, s.told)
+		if lapsed {
+			buf = sh.appendLapse(buf, m, &lost, s.told)
+		} else {
+			buf = sh.appendGap(buf, m, s.told)
+		}
 	}
 	s.again = plain && !s.gap && !l.skims(a) && !s.skim
 	if l.snapping() {

@@ -29,6 +29,8 @@ type system interface {
 	// reset gives fd back with a reset: what the socket holds that was not sent is
 	// forgotten, and the other end can't take what it got for the whole.
 	reset(fd int32)
+	// unsent is how many bytes fd's socket holds that the other end has not taken.
+	unsent(fd int32) int32
 	// peer is the other end's address.
 	peer(fd int32) netip.AddrPort
 

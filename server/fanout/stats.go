@@ -36,12 +36,14 @@ const (
 	JoinFailed                    // it never began: the kernel refused to watch the socket
 	LagClosed                     // it fell off the ring and had asked to be closed then
 	TopicsEnded                   // all its topics have ended
+	Aged                          // over --max-age: it may resume
+	Stalled                       // its socket took nothing for --user-timeout
 	disconnects = iota
 )
 
 // String is the reason's name in the metrics.
 func (d Disconnect) String() string {
-	return [disconnects]string{"client_gone", "send_failed", "lag_memory", "drain", "join_failed", "lag_closed", "topics_ended"}[d]
+	return [disconnects]string{"client_gone", "send_failed", "lag_memory", "drain", "join_failed", "lag_closed", "topics_ended", "max_age", "stalled"}[d]
 }
 
 // ResumeResult says what became of a subscriber's Last-Event-ID.

@@ -66,7 +66,12 @@ type lag struct {
 	queued  bool // waits in shard.ready
 	parked  bool // ahead of its audience: waits for the audience's flush
 	skim    bool // only the newest event of each topic, until it is caught up
-	ending  bool // is to end once it is caught up: the server drains
+	ending  bool // is to end once it is caught up ...
+	bare    bool // was told of a gap, and of no event since
+
+	why    Disconnect // ... for this reason
+	looks  uint8      // how often its full socket was looked at since it took something
+	unsent int32      // bytes that it held then
 }
 
 // A past is what a joiner asked for of the time before it came: the zero value

@@ -28,7 +28,7 @@ func ticksOf(heartbeat time.Duration) uint32 {
 
 // ticks runs the ticks whose time has come.
 func (sh *shard) ticks() {
-	length := sh.heartbeat / time.Duration(sh.ticksRound)
+	length := sh.tickLength()
 	for late := 0; !sh.clock.Before(sh.nextTick); late++ {
 		if late > int(sh.ticksRound) {
 			sh.nextTick = sh.clock // the machine slept: no need to make up for it
@@ -36,11 +36,16 @@ func (sh *shard) ticks() {
 		sh.nextTick = sh.nextTick.Add(length)
 		sh.tick++
 		for i := int(sh.tick % sh.ticksRound); i < len(sh.slots); i += int(sh.ticksRound) {
-			if m := sh.slots[i]; m != nil && m.state == live {
+			switch m := sh.slots[i]; {
+			case m == nil || m.state > live:
+			case sh.tooOld(i):
+				sh.retire(m)
+			case m.state == live:
 				sh.beat(m)
 			}
 		}
 		sh.linger()
+		sh.endStalled()
 		sh.sweep()
 	}
 }
