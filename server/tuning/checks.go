@@ -220,6 +220,12 @@ var checks = []check{
 		how:  "`ethtool -L eth0 combined 4`, or `echo f > /sys/class/net/eth0/queues/rx-0/rps_cpus`",
 		look: lookQueues,
 	},
+	{
+		id: "interrupts", section: "Network", what: "the cores that the network card's interrupts come to",
+		why:  "several queues are of no use while one core takes the interrupts of all",
+		how:  "`systemctl enable --now irqbalance`, or `echo 2 > /proc/irq/N/smp_affinity_list`",
+		look: lookInterrupts,
+	},
 }
 
 // shown is a verdict that only shows a setting.

@@ -104,6 +104,8 @@ func TestEachLimitIsJudged(t *testing.T) {
 		{"receive queues", "sys/class/net/eth0/queues/rx-0/rps_cpus", "00ff", 100_000, Fine},
 		{"receive queues", "sys/class/net/eth0/queues/rx-0/rps_cpus", "0000,00000000", 100_000, Advice},
 		{"receive queues", "sys/class/net/eth0/queues/rx-1/rps_cpus", "0000", 100_000, Fine},
+		{"interrupts", "sys/class/net/eth0/queues/rx-1/rps_cpus", "0000", 100_000, Advice}, // two queues, one core
+		{"interrupts", "proc/irq/38/effective_affinity_list", "1", 100_000, Fine},
 	} {
 		restore := change(t, m, c.path, c.text)
 		f := find(t, Check(m, plan(c.connections)), c.id)

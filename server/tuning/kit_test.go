@@ -48,6 +48,10 @@ var stock = map[string]string{
 	"sys/class/net/lo/queues/rx-0/rps_cpus":            "0000\n",
 	"sys/class/net/eth0/device/vendor":                 "0x1af4\n",
 	"sys/class/net/eth0/queues/rx-0/rps_cpus":          "0000\n",
+	"sys/class/net/eth0/msi_irqs/37":                   "msix\n", // device/../msi_irqs, as of a virtual card
+	"sys/class/net/eth0/msi_irqs/38":                   "msix\n",
+	"proc/irq/37/effective_affinity_list":              "0\n",
+	"proc/irq/38/effective_affinity_list":              "0\n",
 	"sys/class/net/eth0/queues/tx-0/byte_queue_limits": "0\n",
 }
 

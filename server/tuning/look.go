@@ -365,6 +365,30 @@ func lookQueues(m *Machine, p Plan) verdict {
 	return v
 }
 
+func lookInterrupts(m *Machine, p Plan) verdict {
+	v := verdict{severity: Unknown, needed: "several, where there are several queues"}
+	n, _ := m.Cores()
+	var now []string
+	for _, c := range m.cards() {
+		if len(c.irqs) == 0 {
+			continue
+		}
+		now = append(now, fmt.Sprintf("%s %d on %s", c.name, len(c.irqs), plural(len(c.cpus), "core")))
+		if len(c.queues) > 1 && len(c.cpus) == 1 && n > 1 && !c.steered && p.Connections >= 10_000 {
+			v.severity = Advice
+			v.note = fmt.Sprintf("all interrupts of %s come to core %s", c.name, c.cpus[0])
+			v.command = "systemctl enable --now irqbalance"
+		}
+	}
+	if len(now) > 0 {
+		v.now = strings.Join(now, ", ")
+		if v.severity == Unknown {
+			v.severity = Fine
+		}
+	}
+	return v
+}
+
 // cpuMask is the mask of the first n CPUs as /sys takes it: groups of 32 bits in hexadecimal.
 func cpuMask(n int) string {
 	var groups []string

@@ -173,6 +173,8 @@ type card struct {
 	name    string
 	queues  []string // its receive queues: rx-0, rx-1, ...
 	steered bool     // some queue's packets are spread by software (RPS)
+	irqs    []string // the numbers of its interrupts
+	cpus    []string // the cores that they come to, each once
 }
 
 // cards lists the network interfaces of hardware, or of a virtual machine's.
@@ -195,10 +197,33 @@ func (m *Machine) cards() (all []card) {
 		}
 		if len(c.queues) > 0 {
 			slices.Sort(c.queues)
+			m.interrupts(&c)
 			all = append(all, c)
 		}
 	}
 	return all
+}
+
+// interrupts finds a card's interrupts, and where they come to.
+func (m *Machine) interrupts(c *card) {
+	// A virtual card's are its parent's. The kernel resolves "..", for device is a link.
+	for _, where := range []string{"/device/msi_irqs", "/device/../msi_irqs"} {
+		names, _ := os.ReadDir(filepath.Join(m.root, "sys/class/net", c.name) + where)
+		for _, n := range names {
+			at, ok := m.text("proc/irq", n.Name(), "effective_affinity_list")
+			if !ok || at == "" {
+				continue
+			}
+			c.irqs = append(c.irqs, n.Name())
+			if !slices.Contains(c.cpus, at) {
+				c.cpus = append(c.cpus, at)
+			}
+		}
+		if len(c.irqs) > 0 {
+			break
+		}
+	}
+	slices.Sort(c.cpus)
 }
 
 // pageSize is the kernel's, in which tcp_mem is counted.
