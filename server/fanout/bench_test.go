@@ -77,11 +77,14 @@ func BenchmarkFlush(b *testing.B) {
 		b.Run(name("sends"), func(b *testing.B) {
 			h := newHouse(b, houseOptions{ringSize: 1 << 20})
 			p := newPairs(b, subscribers)
-			sys, err := newEpoll()
+			sys, err := newEpoll(false)
 			if err != nil {
 				b.Fatal(err)
 			}
 			defer sys.release()
+			if err := sys.open(); err != nil {
+				b.Fatal(err)
+			}
 			h.sh.sys = sys
 			for _, fd := range p.near {
 				h.sh.stats.streams.Add(1)
@@ -183,7 +186,7 @@ func benchCompressed(b *testing.B, subscribers, batch int, way string, sends boo
 	var sys system = deaf{h.ground}
 	if sends {
 		p = newPairs(b, subscribers)
-		epoll, err := newEpoll()
+		epoll, err := newEpoll(false)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -35,12 +35,19 @@
 // are in its shared stream (gzip.go, encode.Shared). A member is in it while it is
 // live: who lags gets blocks of its own, and steps over once it has caught up.
 //
+// # Descriptor tables
+//
+// A thread may have a descriptor table of its own, so that the limit of open files bounds a
+// shard's streams and not the server's (apart.go). Its sockets come to it by a pair (porter.go,
+// handover.go), and such a thread touches no descriptor but its own: nothing of net, os, log or
+// netpoll.
+//
 // # The rule of threads
 //
 // What is exported may be called from any goroutine. Everything else runs on
 // the shard's thread, where it is entered through pass, which asks own in the race
 // build. What other goroutines want of a shard they leave in its inbox
-// (inbox.go), which has the only lock of the package; no lock is taken between
+// (inbox.go), which has the only lock that a shard ever takes; none is taken between
 // reading and sending. Counters (stats.go) have one writer each.
 //
 // A shard takes time from nowhere but its system (socket.go), and every system

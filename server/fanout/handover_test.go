@@ -201,18 +201,31 @@ func TestLaterThreadsHaveTheProcessTable(t *testing.T) {
 	if shared >= apart {
 		t.Fatalf("%d descriptors in the process's table: too many to tell the tables apart", shared)
 	}
-	tasks, err := os.ReadDir("/proc/self/task")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(tasks) < more {
-		t.Errorf("%d threads, want more than %d", len(tasks), more)
-	}
-	for _, task := range tasks {
-		id, _ := strconv.Atoi(task.Name())
-		if n := tableOf(t, id); (n > apart) != (id == own) {
-			t.Errorf("thread %d of %d has %d descriptors; the process %d, the thread with its own table, %d, has %d more", id, len(tasks), n, shared, own, apart)
+	wrong, threads := "", 0
+	looks := func() bool {
+		tasks, err := os.ReadDir("/proc/self/task")
+		if err != nil {
+			t.Fatal(err)
 		}
+		wrong, threads = "", len(tasks)
+		for _, task := range tasks {
+			id, _ := strconv.Atoi(task.Name())
+			names, err := os.ReadDir("/proc/self/task/" + task.Name() + "/fd")
+			if err != nil {
+				continue // it has ended meanwhile
+			}
+			if n := len(names); (n > apart) != (id == own) {
+				wrong = fmt.Sprintf("thread %d has %d descriptors; the process %d, the thread with its own table, %d, has %d more", id, n, shared, own, apart)
+			}
+		}
+		return wrong == ""
+	}
+	// Threads that end may show their tables for a moment.
+	for late := time.Now().Add(10 * time.Second); !looks() && time.Now().Before(late); {
+		time.Sleep(time.Millisecond)
+	}
+	if wrong != "" || threads < more {
+		t.Errorf("%d threads, want more than %d; %s", threads, more, wrong)
 	}
 	close(leave)
 }

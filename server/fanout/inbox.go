@@ -2,8 +2,12 @@ package fanout
 
 // What other goroutines leave for a shard, and its bell.
 //
-// The only lock of this package. A shard that is awake looks in at each pass's
+// The only lock that a shard takes. A shard that is awake looks in at each pass's
 // end, so that the bell is rung only for one that sleeps.
+//
+// Where the shard has a descriptor table of its own, a joiner waits here from the
+// beginning, and its socket follows by another way (porter.go): only when that has been
+// sent may the shard take it.
 
 import (
 	"sync"
@@ -12,7 +16,7 @@ import (
 
 // A joiner is a socket with what it asks for, on its way to a shard.
 type joiner struct {
-	fd           int32
+	fd           int32 // in the process's descriptor table until it is sent; -1 where it was lost on the way
 	subscription *Subscription
 }
 
@@ -49,10 +53,16 @@ const (
 
 // inbox is safe from any goroutine.
 type inbox struct {
+	apart bool // set once: the shard has a descriptor table of its own
+	out   parcel
+
 	mu       sync.Mutex
 	joiners  []joiner
 	commands []command
-	closed   bool // drained: takes no more joiners
+	closed   bool   // drained: takes no more joiners
+	first    uint64 // apart: the number of joiners[0]; they are numbered from 0 on
+	sent     uint64 // apart: the number of the first one whose socket has not been sent
+	sending  bool   // apart: somebody sends, and out is theirs
 }
 
 // join leaves a socket; false when the shard takes no more.
@@ -84,7 +94,15 @@ func (in *inbox) close() {
 func (in *inbox) empty() bool {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	return len(in.joiners) == 0 && len(in.commands) == 0
+	return in.ready() == 0 && len(in.commands) == 0
+}
+
+// ready is how many joiners may be taken. With the lock.
+func (in *inbox) ready() int {
+	if in.apart {
+		return int(in.sent - in.first)
+	}
+	return len(in.joiners)
 }
 
 // orderless tells whether there is no command.
@@ -106,8 +124,9 @@ func (in *inbox) takeAll() (joiners []joiner) {
 func (in *inbox) take(joiners []joiner, commands []command, n int) ([]joiner, []command) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if len(in.joiners) <= n {
-		n = len(in.joiners)
+	n = min(n, in.ready())
+	if in.apart {
+		in.first += uint64(n)
 	}
 	joiners = append(joiners, in.joiners[:n]...)
 	rest := copy(in.joiners, in.joiners[n:])
@@ -117,4 +136,51 @@ func (in *inbox) take(joiners []joiner, commands []command, n int) ([]joiner, []
 	clear(in.commands)
 	in.commands = in.commands[:0]
 	return joiners, commands
+}
+
+// unsent is how many sockets wait to be sent.
+func (in *inbox) unsent() int {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if !in.apart {
+		return 0
+	}
+	return len(in.joiners) - in.ready()
+}
+
+// beginSending appends the sockets that are to be sent next, at most so many, and tells the number of
+// the first; whoever gets some must call endSending. None where nothing waits, or where somebody sends
+// already, who will send these too.
+func (in *inbox) beginSending(fds []int32, most int) (_ []int32, first uint64) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.sending {
+		return fds, 0
+	}
+	waiting := in.joiners[in.ready():]
+	for _, j := range waiting[:min(len(waiting), most)] {
+		fds = append(fds, j.fd)
+	}
+	in.sending = len(fds) > 0
+	return fds, in.sent
+}
+
+// endSending tells that the first n of these sockets were sent.
+func (in *inbox) endSending(n int) {
+	in.mu.Lock()
+	in.sent += uint64(n)
+	in.sending = false
+	in.mu.Unlock()
+}
+
+// abandon empties the inbox of a shard whose thread has ended, and returns the sockets that were
+// never sent.
+func (in *inbox) abandon() (fds []int32) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for _, j := range in.joiners[in.ready():] {
+		fds = append(fds, j.fd)
+	}
+	in.joiners, in.closed, in.first = nil, true, in.sent
+	return fds
 }

@@ -9,11 +9,23 @@ import (
 	"time"
 )
 
+// errApart is why some shards do not move.
+var errApart = errors.New("shards with descriptor tables of their own hand no streams over to another process")
+
+// apart tells whether the shards have descriptor tables of their own.
+func (s *Shards) apart() bool { return s.shards[0].inbox.apart }
+
 // Freeze brings all shards to rest and returns what they have: everything that was published
 // has been read, and nobody is served any more, until Thaw or LetGo. The sequencer must be frozen,
 // and no Drain under way. Who joins meanwhile waits for the thaw, or is closed without an answer.
 // The error says that a shard took longer than it may; then none is frozen.
+//
+// Shards with descriptor tables of their own can't be frozen: what another process may receive at
+// once is bounded by its one table.
 func (s *Shards) Freeze(atMost time.Duration) (*State, error) {
+	if s.apart() {
+		return nil, errApart
+	}
 	answers := make([]chan shardState, len(s.shards))
 	for i, sh := range s.shards {
 		answers[i] = make(chan shardState, 1)
@@ -61,6 +73,9 @@ func (s *Shards) Give(st *State, to int, until time.Time) error {
 func (s *Shards) Adopt(st *State, sockets []int32) error {
 	if len(sockets) != st.Streams() {
 		return fmt.Errorf("%d sockets for %d streams", len(sockets), st.Streams())
+	}
+	if s.apart() && len(sockets) > 0 {
+		return errApart
 	}
 	shares := st.split(len(s.shards), sockets)
 	return s.each(func(i int, c *command) { c.kind, c.shares = commandAdopt, shares[i] })

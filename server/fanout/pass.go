@@ -171,7 +171,14 @@ func (sh *shard) happened() bool {
 // takeInbox serves what other goroutines left, and so many joiners at the most.
 func (sh *shard) takeInbox(most int) bool {
 	sh.joiners, sh.commands = sh.inbox.take(sh.joiners[:0], sh.commands[:0], most)
+	if sh.inbox.apart {
+		sh.receive(sh.joiners)
+	}
 	for _, j := range sh.joiners {
+		if j.fd < 0 {
+			sh.lost(j)
+			continue
+		}
 		sh.join(j)
 	}
 	for _, c := range sh.commands {

@@ -25,31 +25,55 @@ const bellSlot = ^uint32(0)
 
 // epoll is the system of a live shard.
 type epoll struct {
-	set    int
+	set    int // -1 until opened
 	bell   int
+	pair   *pair // nil where all shards use the process's descriptor table
 	events [512]unix.EpollEvent
 	scrap  [4096]byte
 	coarse bool // the kernel has no epoll_pwait2 (before 5.11): waits are whole milliseconds
 }
 
-// newEpoll opens an epoll set and its bell.
-func newEpoll() (*epoll, error) {
-	set, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
-	if err != nil {
-		return nil, fmt.Errorf("open an epoll set: %w", err)
-	}
+// A pair is the way of sockets into a shard's own descriptor table.
+type pair struct {
+	door, out int32 // what is sent into door, from the process's table, comes out in the shard's
+	in        parcel
+	thread    int // whose table it is
+	files     int // descriptors in the table before there is a stream
+	limit     int // most that there may be
+}
+
+// newEpoll opens a bell, and a pair for a table of the shard's own. An epoll set is missing yet.
+func newEpoll(apart bool) (*epoll, error) {
 	bell, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
 	if err != nil {
-		unix.Close(set)
 		return nil, fmt.Errorf("open an eventfd: %w", err)
 	}
-	p := &epoll{set: set, bell: bell}
-	// Edge-triggered: a ring need not be read back, and so costs one call less.
-	if errno := p.control(unix.EPOLL_CTL_ADD, int32(bell), unix.EPOLLIN|unix.EPOLLET, bellSlot); errno != 0 {
-		p.release()
-		return nil, fmt.Errorf("watch an eventfd: %w", errno)
+	p := &epoll{set: -1, bell: bell}
+	if apart {
+		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			unix.Close(bell)
+			return nil, fmt.Errorf("open a pair of sockets: %w", err)
+		}
+		p.pair = &pair{door: int32(fds[0]), out: int32(fds[1])}
 	}
 	return p, nil
+}
+
+// open opens the epoll set, in the calling thread's descriptor table.
+func (p *epoll) open() error {
+	set, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("open an epoll set: %w", err)
+	}
+	p.set = set
+	// Edge-triggered: a ring need not be read back, and so costs one call less.
+	if errno := p.control(unix.EPOLL_CTL_ADD, int32(p.bell), unix.EPOLLIN|unix.EPOLLET, bellSlot); errno != 0 {
+		unix.Close(set)
+		p.set = -1
+		return fmt.Errorf("watch an eventfd: %w", errno)
+	}
+	return nil
 }
 
 func (p *epoll) now() time.Time { return time.Now() }
@@ -197,7 +221,35 @@ func (p *epoll) ring() {
 	syscall.RawSyscall(syscall.SYS_WRITE, uintptr(p.bell), uintptr(unsafe.Pointer(&one)), 8)
 }
 
+func (p *epoll) receive(fds []int32) (uint64, []int32) {
+	var l label
+	before := len(fds)
+	_, fds, _, errno := p.pair.in.receive(p.pair.out, l[:], fds)
+	if errno != 0 {
+		// It was sent before the inbox said so, and there is nothing else to fail.
+		panic("fanout: receive: " + errno.Error())
+	}
+	first, count := l.read()
+	for len(fds)-before < count {
+		fds = append(fds, -1)
+	}
+	return first, fds
+}
+
+// release closes what is this thread's alone. The bell is that where the table is the process's.
 func (p *epoll) release() {
-	unix.Close(p.set)
+	if p.set >= 0 {
+		unix.Close(p.set)
+	}
+	if p.pair == nil {
+		unix.Close(p.bell)
+	}
+}
+
+// shut closes what the process's table holds of a shard with a table of its own, whose thread has
+// ended. Any goroutine.
+func (p *epoll) shut() {
 	unix.Close(p.bell)
+	unix.Close(int(p.pair.door))
+	unix.Close(int(p.pair.out))
 }

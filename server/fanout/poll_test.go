@@ -12,11 +12,14 @@ import (
 // A subscriber that has lagged once stays armed: that its socket takes bytes is told when it
 // begins to, and not as long as it does, which is nearly always.
 func TestWritabilityIsToldOnce(t *testing.T) {
-	p, err := newEpoll()
+	p, err := newEpoll(false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer p.release()
+	if err := p.open(); err != nil {
+		t.Fatal(err)
+	}
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		t.Fatal(err)

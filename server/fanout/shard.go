@@ -3,8 +3,10 @@ package fanout
 // A shard: its state and its thread.
 
 import (
+	"math"
 	"net/netip"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"penstock/encode"
@@ -22,6 +24,8 @@ type shard struct {
 	follower *topic.Follower
 	drained  chan struct{} // closed when the last stream has ended after a drain
 	stopped  chan struct{} // closed when the thread has ended
+	room     atomic.Int64  // streams that it takes at the most
+	door     int32         // where its descriptor table is its own: sockets sent into it arrive there
 
 	// Set once.
 	sys                system
@@ -95,6 +99,8 @@ type shard struct {
 	// Scratch, kept from pass to pass.
 	events     []event
 	joiners    []joiner
+	arrived    []int32 // sockets that have come with those that were due
+	received   uint64  // sockets ever
 	commands   []command
 	found      []topic.Found
 	scratch    []byte
@@ -131,6 +137,7 @@ func newShard(o *Options, sys system) *shard {
 	sh.obeyLimits(&Limits{LagMemory: sh.lagMemory, RetryMin: o.RetryMin, RetryMax: o.RetryMax, MaxLag: o.MaxLag, MaxAge: o.MaxAge, StallTimeout: o.StallTimeout})
 	sh.tick = sh.ticksRound // so that nothing is older than the clock
 	sh.frost.frozen = o.Frozen
+	sh.room.Store(math.MaxInt64)
 	return sh
 }
 

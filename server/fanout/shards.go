@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -19,9 +20,19 @@ import (
 // the caller's.
 var ErrDraining = errors.New("the server is draining and takes no new streams")
 
-// Options say what New makes. All are required but Version and Gone.
+// ErrFull is the answer to a Join when the shards' descriptor tables hold as many streams as they
+// can. The socket stays the caller's.
+var ErrFull = errors.New("every shard's descriptor table is full")
+
+// ErrNoTables is wrapped by New's error when shards can't have descriptor tables of their own: the
+// kernel, or a container's filter, refuses, or the limit of open files is too low for any.
+var ErrNoTables = errors.New("no descriptor tables for shards")
+
+// Options say what New makes. All are required but TableStreams, Abreast, Version and Gone.
 type Options struct {
 	Shards             int                     // threads with their own subscribers, at least 1
+	TableStreams       int                     // each shard has a descriptor table of its own, for at most so many streams; 0: all use the process's
+	Abreast            int                     // with TableStreams: streams are spread over so many shards until those are full, then over the next ones; 0: over all
 	Sequencer          *topic.Sequencer        // whose ring is sent
 	Heartbeat          time.Duration           // how long a stream may be idle, at least 10 ms
 	FlushInterval      time.Duration           // the longest rest between two passes; 0 for none
@@ -44,27 +55,44 @@ type Options struct {
 // its own.
 type Shards struct {
 	shards   []*shard
+	abreast  int
 	draining atomic.Bool
+	porter   porter
 }
 
 // New makes shards and starts their threads. Errors are those of opening epoll
-// sets. Close ends them.
+// sets, and with TableStreams ErrNoTables; whatever was opened is closed then. Close ends them.
+//
+// With TableStreams sockets that the process has open already are closed in the shards' tables; other
+// descriptors take room there.
 func New(o Options) (*Shards, error) {
 	if o.Shards < 1 {
 		return nil, fmt.Errorf("%d shards; at least 1", o.Shards)
 	}
-	systems := make([]system, 0, o.Shards)
+	s := &Shards{abreast: o.Shards, porter: porter{stop: make(chan struct{})}}
+	if o.TableStreams > 0 {
+		if o.Abreast > 0 {
+			s.abreast = min(o.Abreast, o.Shards)
+		}
+		if err := s.startApart(&o); err != nil {
+			return nil, err
+		}
+		return s, nil
+	}
+	systems := make([]*epoll, 0, o.Shards)
 	for range o.Shards {
-		p, err := newEpoll()
+		p, err := newEpoll(false)
+		if err == nil {
+			systems = append(systems, p)
+			err = p.open()
+		}
 		if err != nil {
 			for _, p := range systems {
 				p.release()
 			}
 			return nil, err
 		}
-		systems = append(systems, p)
 	}
-	s := &Shards{}
 	for _, p := range systems {
 		s.shards = append(s.shards, newShard(&o, p))
 	}
@@ -79,21 +107,83 @@ func New(o Options) (*Shards, error) {
 // The subscription is the shard's too, and will be used again: the caller must not look
 // at it any more.
 //
-// The one error is ErrDraining; fd then stays the caller's. Any goroutine.
+// The errors are ErrDraining and ErrFull; fd then stays the caller's. Any goroutine, but not a
+// shard's thread.
 func (s *Shards) Join(fd int, sub *Subscription) error {
-	sh := s.shards[0]
-	for _, other := range s.shards[1:] {
-		if other.stats.streams.Load() < sh.stats.streams.Load() {
-			sh = other
-		}
+	err := s.Enlist(fd, sub)
+	if err == nil {
+		s.HandOver()
 	}
-	sh.stats.streams.Add(1)
+	return err
+}
+
+// Enlist is Join for whoever makes many streams in a row: where shards have descriptor tables of
+// their own, the socket stays in the process's table until HandOver sends all that were enlisted at
+// once. Each Enlist must be followed by a HandOver soon. Any goroutine, but not a shard's thread.
+func (s *Shards) Enlist(fd int, sub *Subscription) error {
+	if s.draining.Load() {
+		return ErrDraining
+	}
+	sh := s.place()
+	if sh == nil {
+		return ErrFull
+	}
 	if s.draining.Load() || !sh.inbox.join(joiner{int32(fd), sub}) {
 		sh.stats.streams.Add(-1)
 		return ErrDraining
 	}
-	sh.wakeUp()
+	if !sh.inbox.apart {
+		sh.wakeUp()
+	}
 	return nil
+}
+
+// place finds a shard for a stream and counts it there; nil where there is no room. It is the one
+// with the fewest streams, of the first ones that stand abreast and have room.
+func (s *Shards) place() *shard {
+	for i := 0; i < len(s.shards); i += s.abreast {
+		row := s.shards[i:min(i+s.abreast, len(s.shards))]
+		for {
+			least := row[0]
+			for _, sh := range row[1:] {
+				if sh.stats.streams.Load() < least.stats.streams.Load() {
+					least = sh
+				}
+			}
+			n := least.stats.streams.Load()
+			if n >= least.room.Load() {
+				break
+			}
+			if least.stats.streams.CompareAndSwap(n, n+1) {
+				return least
+			}
+		}
+	}
+	return nil
+}
+
+// Room is how many streams there may be at once: math.MaxInt where nothing here bounds them. Any
+// goroutine.
+func (s *Shards) Room() int {
+	n := 0
+	for _, sh := range s.shards {
+		if sh.inbox.apart {
+			n += int(sh.room.Load())
+		} else {
+			return math.MaxInt
+		}
+	}
+	return n
+}
+
+// Enlisted is how many streams there are whose sockets have not left the process's descriptor table
+// for that of their shard. Any goroutine.
+func (s *Shards) Enlisted() int {
+	n := 0
+	for _, sh := range s.shards {
+		n += sh.inbox.unsent()
+	}
+	return n
 }
 
 // Streams is how many streams there are, those in an inbox included. Any
@@ -112,6 +202,10 @@ func (s *Shards) Stats() []ShardStats {
 	for i, sh := range s.shards {
 		all[i] = sh.stats.snapshot()
 		all[i].Unread = sh.follower.Unread()
+		if p := sh.pair(); p != nil {
+			all[i].DescriptorLimit = p.limit
+			all[i].Descriptors = p.files + all[i].Streams - sh.inbox.unsent()
+		}
 	}
 	return all
 }
@@ -161,11 +255,16 @@ func (s *Shards) Drain(spread time.Duration, done <-chan struct{}) {
 // Close ends the shards' threads and gives their descriptors back. Streams that
 // are still live are not ended: Drain comes first. Call it once.
 func (s *Shards) Close() {
+	s.draining.Store(true)
+	s.porter.close()
 	for _, sh := range s.shards {
 		sh.inbox.command(command{kind: commandStop})
 		sh.wakeUp()
 	}
 	for _, sh := range s.shards {
 		<-sh.stopped
+		if sh.inbox.apart {
+			s.closeApart(sh)
+		}
 	}
 }

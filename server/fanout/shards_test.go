@@ -38,13 +38,17 @@ type real struct {
 	shards *Shards
 }
 
-func newReal(t testing.TB, shards int) *real {
+func newReal(t testing.TB, shards int, change ...func(*Options)) *real {
 	t.Helper()
 	seq, err := topic.New(topic.Options{RingSize: 4 << 20, MaxEventSize: 64 << 10, MaxTopics: 1000, Keep: 1, KeepSize: 1 << 20, PublishWait: 10 * time.Second, MaxWaiting: 64})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := New(realOptions(seq, shards))
+	o := realOptions(seq, shards)
+	for _, c := range change {
+		c(&o)
+	}
+	s, err := New(o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -75,8 +75,7 @@ const (
 )
 
 // ShardStats is a snapshot of one shard's counters. The fields that count from
-// the start only grow; Streams, Audiences, Lagging, LagBytes and Unread are as they are
-// now.
+// the start only grow; the first ones are as they are now.
 type ShardStats struct {
 	Streams   int    // live streams
 	Audiences int    // sets of streams that receive the same bytes
@@ -84,7 +83,12 @@ type ShardStats struct {
 	LagBytes  int64  // bytes held for lagging streams
 	Unread    uint64 // bytes of the ring that the shard has not read yet
 
+	// Of the shard's own descriptor table; 0 where it uses the process's.
+	Descriptors     int // in it
+	DescriptorLimit int // most that it may hold
+
 	Joins       uint64                // streams that began
+	Lost        uint64                // streams that did not: their sockets found no room in the shard's own descriptor table
 	Sends       uint64                // send system calls
 	BytesOut    uint64                // bytes that the kernel took
 	Deliveries  uint64                // events sent, counted once for each subscriber
@@ -116,7 +120,7 @@ type StreamInfo struct {
 type counters struct {
 	streams, audiences, lagging, lagBytes       atomic.Int64
 	joins, sends, bytesOut, deliveries, batches atomic.Uint64
-	heartbeats, passes, longest                 atomic.Uint64
+	heartbeats, passes, longest, lost           atomic.Uint64
 	packedFrom, packedTo                        atomic.Uint64
 	resumes                                     [resumeResults]atomic.Uint64
 	gaps                                        [gapReasons]atomic.Uint64
@@ -163,6 +167,7 @@ func (c *counters) snapshot() ShardStats {
 		Lagging:       int(c.lagging.Load()),
 		LagBytes:      c.lagBytes.Load(),
 		Joins:         c.joins.Load(),
+		Lost:          c.lost.Load(),
 		Sends:         c.sends.Load(),
 		BytesOut:      c.bytesOut.Load(),
 		Deliveries:    c.deliveries.Load(),
