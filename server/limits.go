@@ -28,7 +28,7 @@ func (s *Server) bounds() []bound {
 	if n := s.config.MaxConnections; n > 0 {
 		all = append(all, bound{"--max-connections", n})
 	}
-	all = append(all, bound{"descriptors", s.files.Connections()})
+	all = append(all, s.descriptorBound())
 	if s.room.Known {
 		all = append(all, bound{"memory", s.room.Connections})
 	}

@@ -53,7 +53,7 @@ func (s *Server) Facts() []Fact {
 	add("holds", "up to %d connections (%s)", s.maxConnections(), s.whatBounds())
 	add("memory", "at most %dMiB (ring %s, kept events %s, lag %s), some hundred bytes for each stream, bodies in hand",
 		s.memoryBound()>>20, c.RingSize, c.KeepSize, c.LagMemory)
-	add("shards", "%d (cores: %d)", s.shardCount(), runtime.GOMAXPROCS(0))
+	add("shards", "%d (cores: %d)", s.shards.Shards(), runtime.GOMAXPROCS(0))
 	if text := s.tooSmall(); text != "" {
 		add("too small", "%s", text)
 	}
@@ -73,14 +73,6 @@ func (s *Server) whoPublishes() string {
 		return "from this machine at loopback addresses, without a token; by others nobody: give --publish-token-file"
 	}
 	return "nobody: give --publish-token-file"
-}
-
-// shardCount is --shards, or half the cores.
-func (s *Server) shardCount() int {
-	if n := s.config.Shards; n > 0 {
-		return n
-	}
-	return max(1, runtime.GOMAXPROCS(0)/2)
 }
 
 // memoryBound is what the process may have resident with everything full that has a bound of its

@@ -10,6 +10,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"sync"
@@ -102,8 +103,7 @@ func (s *Server) open() (err error) {
 	}
 
 	// The shards, which follow the ring.
-	s.shards, err = fanout.New(fanout.Options{
-		Shards:        s.shardCount(),
+	err = s.startShards(fanout.Options{
 		Sequencer:     s.sequencer,
 		Heartbeat:     c.Heartbeat,
 		FlushInterval: c.FlushInterval,
@@ -122,7 +122,7 @@ func (s *Server) open() (err error) {
 		Enter:         s.addresses.Enter,
 	})
 	if err != nil {
-		return fmt.Errorf("start the shards: %w", err)
+		return err
 	}
 
 	// What requests may do, and what they get.
@@ -152,6 +152,7 @@ func (s *Server) open() (err error) {
 		Version:                Version(),
 		Accepted:               s.accepted,
 		Limits:                 s.limits,
+		Files:                  func() (open, limit int) { return tuning.OpenFiles(), int(min(s.files.Soft, math.MaxInt32)) },
 	})
 	if err != nil {
 		return err
@@ -198,6 +199,7 @@ func (s *Server) listen(name string, addresses []string, handler accept.Handler,
 		Backlog:          c.Backlog,
 		Limits:           limits,
 		Addresses:        s.addresses,
+		MaxHere:          s.files.Connections(),
 		MaxBodySize:      int(c.MaxBatchSize),
 		HandshakeTimeout: c.HandshakeTimeout,
 		UserTimeout:      c.UserTimeout,

@@ -250,6 +250,12 @@ func (w *watcher) Join(fd int, _ *fanout.Subscription) error {
 	return nil
 }
 
+func (w *watcher) Enlist(fd int, sub *fanout.Subscription) error { return w.Join(fd, sub) }
+
+func (w *watcher) HandOver() {}
+
+func (w *watcher) Enlisted() int { return 0 }
+
 func (w *watcher) Streams() int { return 0 }
 
 func (w *watcher) closeAll() {

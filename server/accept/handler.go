@@ -106,8 +106,16 @@ const healthRoom = 64
 type Joiner interface {
 	// Join hands fd over. With an error the caller keeps it.
 	Join(fd int, sub *fanout.Subscription) error
+	// Enlist is Join, but the socket may stay until HandOver: the accept thread calls that after
+	// each round of events. Neither waits.
+	Enlist(fd int, sub *fanout.Subscription) error
+	// HandOver hands over what was enlisted.
+	HandOver()
 	// Streams is how many there are.
 	Streams() int
+	// Enlisted is how many of them still have their sockets in the process's descriptor table
+	// and will not keep them there. Not needed without MaxHere.
+	Enlisted() int
 }
 
 // Limits are those that may be changed while an Acceptor serves. 0 stands for the default.
@@ -129,6 +137,7 @@ type Options struct {
 
 	Backlog int // connections that may wait to be accepted; default 4,096
 	Limits
+	MaxHere   int        // of MaxConnections: those that are no streams, where streams leave the process's descriptor table; default: no limit
 	Addresses *Addresses // counts connections for MaxPerAddress, streams among them; default: one of its own, which never hears of a stream's end
 
 	MaxBodySize int // bytes of a request's body; default 16 MiB

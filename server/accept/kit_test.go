@@ -169,6 +169,7 @@ type shards struct {
 	mu       sync.Mutex
 	fds      []int
 	tickets  []uint32
+	enlisted []func()
 	draining bool
 }
 
@@ -182,18 +183,49 @@ func (s *shards) Join(fd int, sub *fanout.Subscription) error {
 	if s.draining {
 		return errDraining
 	}
+	s.begin(fd, sub)
+	return nil
+}
+
+func (s *shards) begin(fd int, sub *fanout.Subscription) {
 	s.fds, s.tickets = append(s.fds, fd), append(s.tickets, sub.Ticket)
 	_, err := unix.Write(fd, []byte(streamHead+": "+sub.Topics[0]+"\n\n"))
 	if err != nil && !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
 		panic(fmt.Sprintf("accept test: Join got a descriptor that can't be written to: %v", err))
 	}
+}
+
+// Enlist holds sockets back as shards with descriptor tables of their own do: the first bytes of
+// their streams come with HandOver.
+func (s *shards) Enlist(fd int, sub *fanout.Subscription) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining {
+		return errDraining
+	}
+	s.enlisted = append(s.enlisted, func() { s.begin(fd, sub) })
 	return nil
+}
+
+func (s *shards) HandOver() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, begin := range s.enlisted {
+		begin()
+	}
+	s.enlisted = nil
+}
+
+func (s *shards) Enlisted() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.enlisted)
 }
 
 func (s *shards) Streams() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.fds)
+	return len(s.fds) + len(s.enlisted)
 }
 
 // unread is how many bytes wait in all streams' sockets.

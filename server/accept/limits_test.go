@@ -166,6 +166,37 @@ func TestMaxConnections(t *testing.T) {
 	}
 }
 
+// Where streams leave the process's descriptor table they take no place of those that stay.
+func TestMaxHere(t *testing.T) {
+	s := start(t, func(o *Options) { o.MaxHere = 2 })
+	for range 5 {
+		c := s.dial(t)
+		c.send(get + "\r\n")
+		c.stream("a.b")
+	}
+	var idle []*client
+	for range 2 {
+		c := s.dial(t)
+		c.send(post("/echo", 0, ""))
+		c.answer()
+		idle = append(idle, c)
+	}
+	c := s.dial(t)
+	c.send(get + "Accept: text/event-stream\r\n\r\n")
+	if got := c.all(); !strings.Contains(got, "retry: 4000") {
+		t.Errorf("an EventSource got %q, want to be told to come back", got)
+	}
+	c.Close()
+	idle[0].Close()
+	eventually(t, "room", func() bool { return s.Stats().Open == 1 })
+	c = s.dial(t)
+	c.send(get + "\r\n")
+	c.stream("a.b")
+	if st := s.Stats(); st.Refused != 1 {
+		t.Errorf("%+v", st)
+	}
+}
+
 // Far over MaxConnections nobody waits and nobody is lingered with. An EventSource is told in its
 // own way all the same, or it would never come back, and health is served.
 func TestFarOverMaxConnections(t *testing.T) {

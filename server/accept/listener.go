@@ -5,6 +5,7 @@ package accept
 
 import (
 	"fmt"
+	"math"
 	"net"
 	"runtime"
 	"sync"
@@ -63,6 +64,7 @@ type Acceptor struct {
 	head     head
 	short    short
 	quick    quick
+	enlisted bool  // streams wait for HandOver
 	resumeAt int64 // paused until then; 0: not paused
 	meter    meter // of connections
 	told     int64 // when the log was told why; 0: never
@@ -205,6 +207,10 @@ func (a *Acceptor) run() {
 				a.acceptSome(uint8(doorEvent - ev.Fd))
 			}
 		}
+		if a.enlisted {
+			a.enlisted = false
+			a.o.Shards.HandOver()
+		}
 		a.places.settle()
 		a.timers()
 	}
@@ -329,7 +335,7 @@ func (a *Acceptor) resume() {
 // accepted begins with a new connection.
 func (a *Acceptor) accepted(fd int32, from From) {
 	a.o.Addresses.enter(fd, from.Remote.Addr(), a.limits().MaxPerAddress)
-	if most := a.limits().MaxConnections; most > 0 && a.total() > most+heard(most) {
+	if most := a.limits().MaxConnections; a.excess() > heard(most) {
 		a.turnAway(fd, from, FullConnections)
 		return
 	}
@@ -346,19 +352,30 @@ func heard(most int) int { return min(most/16+16, overMost) }
 
 // full tells whether the connection is one too many, and of what.
 func (a *Acceptor) full(fd int32) (why Full, full bool) {
-	if most := a.limits().MaxConnections; most > 0 && a.total() > most {
+	if a.excess() > 0 {
 		return FullConnections, true
 	}
 	return FullAddress, a.o.Addresses.over(fd)
 }
 
-// total is how many connections there are, streams included.
-func (a *Acceptor) total() int {
-	n := int(a.count.open.Load())
-	if a.o.Shards != nil {
-		n += a.o.Shards.Streams()
+// excess is how many connections there are too many: over MaxConnections, streams included, or over
+// MaxHere. At most 0: there is room.
+func (a *Acceptor) excess() int {
+	open := int(a.count.open.Load())
+	over := math.MinInt
+	if most := a.limits().MaxConnections; most > 0 {
+		over = open - most
+		if a.o.Shards != nil {
+			over += a.o.Shards.Streams()
+		}
 	}
-	return n
+	if most := a.o.MaxHere; most > 0 {
+		if a.o.Shards != nil {
+			open += a.o.Shards.Enlisted()
+		}
+		over = max(over, open-most)
+	}
+	return over
 }
 
 // happened deals with an event of a socket that has a place.

@@ -65,12 +65,13 @@ func (a *Acceptor) goShort(fd int32, from From, at int32, n int, full bool, why 
 		a.depart(fd, at)
 		ticket := a.o.Addresses.lift(fd)
 		sub.Ticket = ticket
-		if err := a.o.Shards.Join(int(fd), sub); err != nil {
+		if err := a.o.Shards.Enlist(int(fd), sub); err != nil {
 			a.o.Addresses.restore(fd, ticket)
 			a.count.unjoined.Add(1)
 			a.answer(fd, nowhere, a.o.Handler.Busy(s.answer[:0], &s.header, from, FullShards))
 			return
 		}
+		a.enlisted = true
 		a.count.shortStreams.Add(1)
 		a.count.open.Add(-1)
 	}
@@ -111,8 +112,7 @@ func (a *Acceptor) turnAway(fd int32, from From, why Full) {
 		var s scan
 		size, no := s.end(a.buf[:n])
 		if no == nil && size > 0 && a.head.parse(a.buf[:n], &s, size) == nil {
-			most := a.limits().MaxConnections
-			if a.o.Handler.Room(a.head.path()) == Health && (most == 0 || a.total() <= most+2*overMost) {
+			if a.o.Handler.Room(a.head.path()) == Health && a.excess() <= 2*overMost {
 				a.look(fd, from, nowhere, false)
 				return
 			}

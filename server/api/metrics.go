@@ -73,6 +73,18 @@ func shards(value func(s *fanout.ShardStats) float64) func(*house, *figures, fun
 	}
 }
 
+// descriptors has one value for each descriptor table.
+func descriptors(value func(t *filesJSON) int) func(*house, *figures, func(string, float64)) {
+	return func(_ *house, f *figures, add func(string, float64)) {
+		add("process", float64(value(&f.files)))
+		for i := range f.shards {
+			if t := ownTable(&f.shards[i]); t != nil {
+				add(strconv.Itoa(i), float64(value(t)))
+			}
+		}
+	}
+}
+
 // reasons has one value for each value of an enumeration.
 func reasons(name func(i int) string, counts func(s *fanout.ShardStats) []uint64) func(*house, *figures, func(string, float64)) {
 	return func(_ *house, f *figures, add func(string, float64)) {
@@ -159,6 +171,10 @@ var families = []family{
 				add(l.Name, l.Value)
 			}
 		}},
+	{name: "penstock_descriptors", kind: "gauge", help: "Descriptors in each table: the process's, and those of shards that have one of their own.", label: "table",
+		values: descriptors(func(t *filesJSON) int { return t.Open })},
+	{name: "penstock_descriptors_limit", kind: "gauge", help: "Most descriptors that each table may hold (ulimit -n).", label: "table",
+		values: descriptors(func(t *filesJSON) int { return t.Limit })},
 
 	{name: "penstock_published_events_total", kind: "counter", help: "Events published.",
 		values: one(func(_ *house, f *figures) float64 { return float64(f.sequencer.Events) })},
@@ -208,6 +224,8 @@ var families = []family{
 
 	{name: "penstock_streams_total", kind: "counter", help: "Streams that began.",
 		values: sum(func(s *fanout.ShardStats) uint64 { return s.Joins })},
+	{name: "penstock_lost_sockets_total", kind: "counter", help: "Streams that did not begin: their sockets found no room in their shard's descriptor table.",
+		values: sum(func(s *fanout.ShardStats) uint64 { return s.Lost })},
 	{name: "penstock_delivered_events_total", kind: "counter", help: "Events sent, counted once for each subscriber.",
 		values: sum(func(s *fanout.ShardStats) uint64 { return s.Deliveries })},
 	{name: "penstock_sent_bytes_total", kind: "counter", help: "Bytes of streams that the kernel took.",

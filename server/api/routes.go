@@ -54,6 +54,10 @@ type Options struct {
 
 	// Accepted tells the main addresses' counters, for /stats and /metrics. It may be nil.
 	Accepted func() accept.Stats
+
+	// Files tells how many descriptors the process has open, 0 where nobody knows, and how many it
+	// may have, for /stats and /metrics. It may be nil.
+	Files func() (open, limit int)
 }
 
 // An API answers requests. New makes that of the main addresses, Admin that of

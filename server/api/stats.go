@@ -32,7 +32,14 @@ type statsJSON struct {
 	Topics      topicsJSON         `json:"topics"`
 	Refusals    map[string]uint64  `json:"refusals"` // by the limit that refused
 	Limits      map[string]float64 `json:"limits"`   // that hold now, by setting; 0: no limit
+	Descriptors filesJSON          `json:"descriptors"`
 	Shards      []shardJSON        `json:"shards"`
+}
+
+// filesJSON is a descriptor table: the process's, or that of a shard which has one of its own.
+type filesJSON struct {
+	Open  int `json:"open"` // of the process: 0 where the kernel does not tell
+	Limit int `json:"limit"`
 }
 
 type connectionsJSON struct {
@@ -84,6 +91,8 @@ type shardJSON struct {
 	Sends       uint64  `json:"sends"`
 	Deliveries  uint64  `json:"deliveries"`
 	Bytes       uint64  `json:"bytes"`
+
+	Descriptors *filesJSON `json:"descriptors,omitempty"` // of its own table, where it has one
 }
 
 // figures are all counters, taken together.
@@ -94,6 +103,7 @@ type figures struct {
 	shards    []fanout.ShardStats
 	accepted  accept.Stats
 	streams   int
+	files     filesJSON // of the process
 }
 
 // figures takes the counters.
@@ -107,6 +117,9 @@ func (h *house) figures() figures {
 	}
 	if h.o.Accepted != nil {
 		f.accepted = h.o.Accepted()
+	}
+	if h.o.Files != nil {
+		f.files.Open, f.files.Limit = h.o.Files()
 	}
 	return f
 }
@@ -211,9 +224,10 @@ func (h *house) snapshot(busiest []busyJSON) statsJSON {
 			Head: uint64(h.o.Sequencer.Ring().Head()), Tail: uint64(h.o.Sequencer.Ring().Tail()),
 			Bytes: f.ring.Held, Size: f.ring.Size, Seconds: round(f.held()),
 		},
-		Refusals: make(map[string]uint64, reasonCount),
-		Limits:   make(map[string]float64),
-		Topics:   topicsJSON{h.o.Sequencer.Table().Len(), busiest},
+		Refusals:    make(map[string]uint64, reasonCount),
+		Limits:      make(map[string]float64),
+		Topics:      topicsJSON{h.o.Sequencer.Table().Len(), busiest},
+		Descriptors: f.files,
 	}
 	for _, l := range h.limits() {
 		s.Limits[l.Name] = l.Value
@@ -229,9 +243,18 @@ func (h *house) snapshot(busiest []busyJSON) statsJSON {
 		s.Shards = append(s.Shards, shardJSON{
 			Streams: sh.Streams, Audiences: sh.Audiences, Lagging: sh.Lagging, Unread: sh.Unread, Passes: sh.Passes,
 			LongestPass: sh.LongestPass.Seconds(), Sends: sh.Sends, Deliveries: sh.Deliveries, Bytes: sh.BytesOut,
+			Descriptors: ownTable(sh),
 		})
 	}
 	return s
+}
+
+// ownTable is a shard's own descriptor table; nil where it has none.
+func ownTable(s *fanout.ShardStats) *filesJSON {
+	if s.DescriptorLimit == 0 {
+		return nil
+	}
+	return &filesJSON{s.Descriptors, s.DescriptorLimit}
 }
 
 // stats answers GET /stats.

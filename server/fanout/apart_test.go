@@ -377,3 +377,16 @@ func TestStartWithoutDescriptorsLeavesNothing(t *testing.T) {
 		t.Errorf("%d starts failed, %d did not", failed, started)
 	}
 }
+
+// Shards with tables of their own refuse to be frozen, and go on.
+func TestOwnTablesDoNotMove(t *testing.T) {
+	r := newReal(t, 2, tables(10))
+	_, body := r.join(t, &Subscription{Topics: []string{"a"}})
+	if _, err := r.shards.Freeze(10e9); !errors.Is(err, errApart) {
+		t.Errorf("%v, want that they hand nothing over", err)
+	}
+	if _, err := r.seq.Publish(&topic.Publication{Topic: "a", Event: encode.Event{Data: []byte("x")}}); err != nil {
+		t.Fatal(err)
+	}
+	events(t, body, 1)
+}

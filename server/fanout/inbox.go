@@ -140,11 +140,11 @@ func (in *inbox) take(joiners []joiner, commands []command, n int) ([]joiner, []
 
 // unsent is how many sockets wait to be sent.
 func (in *inbox) unsent() int {
-	in.mu.Lock()
-	defer in.mu.Unlock()
 	if !in.apart {
 		return 0
 	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
 	return len(in.joiners) - in.ready()
 }
 

@@ -158,13 +158,14 @@ func (sh *shard) receive(joiners []joiner) {
 
 // lost ends a stream whose socket was lost on the way, before it began.
 func (sh *shard) lost(j joiner) {
+	ticket := j.subscription.Ticket
 	j.subscription.free()
 	add(&sh.stats.lost, 1)
 	n := sh.stats.streams.Add(-1)
 	// What there is is all that the table holds.
 	sh.room.Store(min(sh.room.Load(), max(1, n)))
-	if sh.gone != nil {
-		sh.gone()
+	if ticket != 0 {
+		sh.gone(ticket)
 	}
 }
 

@@ -186,6 +186,9 @@ func (s *Shards) Enlisted() int {
 	return n
 }
 
+// Shards is how many there are. Any goroutine.
+func (s *Shards) Shards() int { return len(s.shards) }
+
 // Streams is how many streams there are, those in an inbox included. Any
 // goroutine.
 func (s *Shards) Streams() int {

@@ -29,6 +29,9 @@ func TestMain(m *testing.M) {
 	if f := flag.Lookup("rapid.seed"); f != nil && f.Value.String() == "0" {
 		f.Value.Set("1")
 	}
+	if err := startNetpoll(); err != nil { // which opens descriptors once, and tests count them
+		panic(err)
+	}
 	goleak.VerifyTestMain(m)
 }
 
