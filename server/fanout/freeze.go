@@ -287,7 +287,7 @@ func (sh *shard) exportStream(m *subscriber, audience int32, x *exporter) stream
 		return st
 	}
 	st.cursor, st.opening, st.past, st.reason = l.cursor, l.opening, l.past, l.reason
-	st.fellUntil, st.fell, st.unknown, st.skim = l.fellUntil, l.fell, l.unknown, l.skim
+	st.fellUntil, st.fell, st.unknown, st.skim, st.bare = l.fellUntil, l.fell, l.unknown, l.skim, l.bare
 	st.rest = sh.exportRest(m, x)
 	for _, t := range l.topics {
 		if !t.Forgotten() {

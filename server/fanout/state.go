@@ -77,6 +77,7 @@ type streamState struct {
 	fell      bool
 	unknown   bool
 	skim      bool
+	bare      bool
 }
 
 // A restState is a rest. The chunk always travels; where it can be made again it is compared with
@@ -171,6 +172,7 @@ func (m *streamState) code(c *handover.Coder) {
 	c.Bool(&m.fell)
 	c.Bool(&m.unknown)
 	c.Bool(&m.skim)
+	c.Bool(&m.bare)
 }
 
 func (p *past) code(c *handover.Coder) {
