@@ -4,6 +4,7 @@ package tuning
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 )
@@ -20,9 +21,10 @@ func lookFiles(m *Machine, p Plan) verdict {
 	if f.Soft == f.Hard {
 		v.now = count(f.Hard)
 	}
-	each := Files{Soft: f.Hard}.Connections()
-	v.bounds, v.most = true, min(each*mostShards, 1<<40)
-	if f.Hard >= uint64(need) {
+	raised := Files{Soft: f.Hard, Hard: f.Hard}
+	shards, each := raised.Tables(math.MaxInt, 1)
+	v.bounds, v.most = true, min(max(raised.Connections(), shards*each), 1<<40)
+	if raised.Connections() >= p.Connections {
 		if f.Soft < f.Hard {
 			v.note = "serve raises the soft limit by itself"
 		}
@@ -32,11 +34,12 @@ func lookFiles(m *Machine, p Plan) verdict {
 	v.command = fmt.Sprintf("prlimit --nofile=%d penstock serve ...   (unit: LimitNOFILE=%d; docker run --ulimit nofile=%d)", limit, limit, limit)
 	if v.most < p.Connections {
 		v.severity = Fails
-		v.note = fmt.Sprintf("even %s shards with tables of their own hold %s", count(mostShards), count(v.most))
+		v.note = fmt.Sprintf("even %s shards with tables of their own hold %s", count(shards), count(v.most))
 		return v
 	}
 	v.severity = Advice
-	v.note = fmt.Sprintf("serve --max-connections %d does with it, by %s with tables of their own", p.Connections, plural((p.Connections+each-1)/each, "shard"))
+	shards, _ = raised.Tables(p.Connections, 1)
+	v.note = fmt.Sprintf("serve --max-connections %d does with it, by %s with tables of their own", p.Connections, plural(shards, "shard"))
 	return v
 }
 
