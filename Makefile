@@ -25,7 +25,7 @@ ADDRESS  ?= 127.0.0.1:8080
 CC_FOUND := $(shell command -v $${CC:-gcc} 2>/dev/null || command -v cc 2>/dev/null)
 RACE     := $(if $(CC_FOUND),-race)
 
-.PHONY: run build test check fuzz golden bench bench-record figures compare profile hooks help clean
+.PHONY: run build test check fuzz simulate golden bench bench-record figures compare profile hooks help clean
 
 run: build ## build bin/penstock and serve on 127.0.0.1:8080 with the demo feeds
 	exec bin/penstock serve --demo --listen $(ADDRESS)
@@ -61,6 +61,11 @@ fuzz: ## every fuzz target for FUZZTIME (10s); what it finds lands in testdata/f
 			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package; \
 		done; \
 	done
+
+simulate: ## sequencer and shards on a simulated ground, COUNT (12000) histories three times over; SEED=... COUNT=1 repeats a failure
+	@$(GO) test -count 1 -timeout 30m -run '^TestStreamsKeepTheContract$$' ./server/fanout \
+		-rapid.checks=$(if $(filter command line,$(origin COUNT)),$(COUNT),12000) $(if $(SEED),-rapid.seed=$(SEED)) -rapid.nofailfile 2>&1 \
+		| awk '/\[rapid\] draw/ {next} /Failed test output:/ {skip = 1} /--- FAIL|^FAIL|^ok/ {skip = 0} !skip'
 
 golden: ## write the golden files anew; read the diff, commit it only if you can explain each line
 	$(GO) test -count 1 $$(grep -rl --include='*_test.go' 'flag.Bool("update"' . | xargs -n 1 dirname | sort -u) -update

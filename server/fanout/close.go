@@ -21,17 +21,17 @@ func (sh *shard) leave(m *subscriber, why Disconnect) {
 	case m.state == ending:
 		sh.sys.discard(m.fd) // or close would be a reset, and eat what the client has not read
 		sh.sys.close(m.fd)
-	case why == LagMemory || why == Draining || why == Stalled:
-		// Its socket takes nothing more, and what it took may end within a frame:
-		// over HTTP/1.0 a close would call that the end. What the kernel still holds for
-		// it, megabytes, goes with the reset.
-		sh.part(m)
-		add(&sh.stats.disconnects[why], 1)
-		sh.sys.reset(m.fd)
-	default:
+	case why == ClientGone || why == JoinFailed:
 		sh.part(m)
 		add(&sh.stats.disconnects[why], 1)
 		sh.sys.close(m.fd)
+	default:
+		// Its socket takes nothing more, or the kernel has failed it, and what it took may end
+		// within a frame: over HTTP/1.0 a close would call that the end. What the kernel still
+		// holds for it, megabytes, goes with the reset.
+		sh.part(m)
+		add(&sh.stats.disconnects[why], 1)
+		sh.sys.reset(m.fd)
 	}
 	m.state = gone
 	// The slot may still be named by an event that this pass has in hand.

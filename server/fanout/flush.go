@@ -19,7 +19,7 @@ func (sh *shard) flush(a *audience) {
 	a.batch = nil
 	bytes := seal(b.bytes, 0, a.is(http10))
 	sends, sent, taken := uint64(0), uint64(0), uint64(0)
-	before := a.lastID
+	before := a.servedBefore()
 	var copied *held
 	a.lastID, a.flushed = b.lastID, sh.tick
 	for i := len(a.members) - 1; i >= 0; i-- { // from the end: see remove

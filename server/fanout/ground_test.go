@@ -27,6 +27,7 @@ type ground struct {
 	rings   int
 	nextFD  int32
 	fail    map[string]syscall.Errno // by call: the error that it gets
+	deaf    bool                     // the next wait is interrupted: it tells of nothing
 }
 
 // A socket is the client's end and the kernel's buffer in one.
@@ -38,8 +39,10 @@ type socket struct {
 	room     int  // bytes that it takes before it is full; -1 for any number
 	full     bool // it has refused bytes: the edge that writability waits for
 	finished bool
+	broken   bool // the connection is gone: bytes are refused for good
 	closed   bool
 	reset    bool // closed without finish
+	hard     bool // by a reset, not by close
 	wire     []byte
 	sends    int
 	taken    int // bytes that its client has read of a full socket
@@ -84,6 +87,9 @@ func (g *ground) send(fd int32, p []byte) (int, syscall.Errno) {
 	if errno := g.fail["send"]; errno != 0 {
 		return 0, errno
 	}
+	if s.broken {
+		return 0, syscall.ECONNRESET
+	}
 	n := len(p)
 	if s.room >= 0 {
 		n = min(n, s.room)
@@ -101,7 +107,10 @@ func (g *ground) discard(int32) {}
 
 func (g *ground) finish(fd int32) { g.sockets[fd].finished = true }
 
-func (g *ground) reset(fd int32) { g.close(fd) }
+func (g *ground) reset(fd int32) {
+	g.close(fd)
+	g.sockets[fd].hard = true
+}
 
 func (g *ground) close(fd int32) {
 	s := g.sockets[fd]
@@ -144,6 +153,10 @@ func (g *ground) writable(fd int32, slot uint32, on bool) syscall.Errno {
 func (g *ground) unwatch(fd int32) { g.sockets[fd].watched = false }
 
 func (g *ground) wait(events []event, _ time.Duration) []event {
+	if g.deaf {
+		g.deaf = false
+		return events
+	}
 	events = append(events, g.pending...)
 	g.pending = g.pending[:0]
 	return events

@@ -128,7 +128,7 @@ func (sh *shard) flushPacked(a *audience) {
 	var made [2 * encode.Reaches][]byte
 	var copied [2 * encode.Reaches]*held
 	sends, sent, taken, packed := uint64(0), uint64(0), uint64(0), uint64(0)
-	before := a.lastID
+	before := a.servedBefore()
 	a.lastID, a.flushed = b.lastID, sh.tick
 	for i := len(a.members) - 1; i >= 0; i-- { // from the end: see remove
 		m := a.members[i]

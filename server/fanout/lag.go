@@ -251,8 +251,8 @@ func (sh *shard) served(m *subscriber, s *slice, n int) {
 		}
 	}
 	l.cursor, l.unknown, l.skim = s.next, false, s.skim
-	if s.known.floors != nil {
-		l.known = s.known
+	if s.known != nil {
+		l.known = *s.known
 	} else if l.cursor >= l.known.until {
 		l.known.floors = nil
 	}

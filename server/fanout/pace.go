@@ -66,6 +66,15 @@ func (sh *shard) servedID(a *audience) uint64 {
 	return sh.readID
 }
 
+// servedBefore is the newest id up to which a's live members had been served before the batch that
+// is being flushed, as far as it is known without a walk.
+func (a *audience) servedBefore() uint64 {
+	if a.pace != nil {
+		return max(a.lastID, a.pace.beforeID)
+	}
+	return a.lastID
+}
+
 // stir notes that a's topic has an entry at p. before is the id read before it.
 func (sh *shard) stir(a *audience, place int32, p ring.Position, before uint64) {
 	c := a.pace

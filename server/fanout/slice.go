@@ -22,10 +22,10 @@ type slice struct {
 	place  int32         // where a snapshot goes on after it
 	told   uint64        // the newest id in it
 	events int
-	gap    bool  // it says that something was lost
-	known  known // which is known from then on; without floors: nothing new is
-	hold   bool  // it is not to be sent yet
-	skim   bool  // after it: what lag.skim and past.rewind are
+	gap    bool   // it says that something was lost
+	known  *known // what is known from then on; nil: what was
+	hold   bool   // it is not to be sent yet
+	skim   bool   // after it: what lag.skim and past.rewind are
 	rewind bool
 	again  bool          // its bytes can be made again from the ring ...
 	first  ring.Position // ... where the first of its events is
@@ -143,6 +143,7 @@ func (sh *shard) look(m *subscriber) (s slice, found []topic.Found) {
 	l := m.lag
 	limit, limitID := sh.limit(m)
 	skims, rewind := l.skims(m.audience), l.past.rewind
+	forgotten := sh.seq.Table().NewestForgotten()
 	badID := l.opening != nil && l.opening.BadID != ""
 	silent := badID || rewind && l.opening != nil // it is sent a gap anyway; it asked for what is there
 	s, found = sh.lookFor(m, skims, rewind)
@@ -159,19 +160,21 @@ func (sh *shard) look(m *subscriber) (s slice, found []topic.Found) {
 		s.gap = true
 	}
 	until, untilID := max(limit, sh.ring.Tail()), max(limitID, sh.seq.BeforeID()-1)
-	if (s.gap || badID) && s.next < until {
-		// More slices of this past follow. What they lack by now is known; what is lost from now
+	if (s.gap || badID) && (s.next < until || skims) {
+		// More slices of this past follow, or the newest are asked for again. What they lack by now is known; what is lost from now
 		// on, be it while we look once more, is not.
 		rewinds := rewind && silent
 		if rewinds {
 			until, untilID = l.past.until, l.past.untilID
 		}
-		known := sh.knows(m, until, untilID, math.MaxInt32)
+		k := sh.knows(m, until, untilID, math.MaxInt32)
 		if rewinds {
-			known.forgotten = l.known.forgotten // when it came: what was forgotten since may have had something newer
+			k.forgotten = l.known.forgotten // when it came: what was forgotten since may have had something newer
 		}
 		s, found = sh.lookFor(m, skims, rewind)
-		s.gap, s.known = true, known
+		s.gap, s.known = true, &k
+	} else if s.gap || badID {
+		s.known = &known{forgotten: forgotten}
 	}
 	// More has left the ring already than was looked at: one gap for all of it, in the next pass.
 	s.hold = (s.gap && !silent || badID || l.known.floors != nil) && s.next >= limit && sh.ring.Tail() > limit
