@@ -19,7 +19,10 @@ type bound struct {
 // plan is what tuning is asked about: so many connections with this server's ring.
 func (s *Server) plan(connections int) tuning.Plan {
 	c := &s.config
-	return tuning.Plan{Connections: connections, Ring: int64(c.RingSize), Heap: int64(c.KeepSize) + int64(c.LagMemory)}
+	return tuning.Plan{
+		Connections: connections, Ring: int64(c.RingSize), Heap: int64(c.KeepSize) + int64(c.LagMemory),
+		Backlog: c.Backlog, Heartbeat: c.Heartbeat, Spread: c.RetryMax - c.RetryMin,
+	}
 }
 
 // bounds are all that is known. Memory is one where at least the ring has room in it.

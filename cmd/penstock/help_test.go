@@ -107,7 +107,8 @@ func TestDocumentsNameFlagsThatExist(t *testing.T) {
 		"--system",                                   // sysctl
 		"--build",                                    // docker compose up
 		"--from-literal", "--allowed-unsafe-sysctls", // kubectl, kubelet
-		"--compressed", // curl
+		"--compressed",       // curl
+		"--dport", "--sport", // iptables
 	}
 	flags := regexp.MustCompile(`--[a-z][a-z-]+[a-z]`)
 	for _, command := range commands(t) {

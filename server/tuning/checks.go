@@ -139,14 +139,16 @@ var checks = []check{
 	},
 	{
 		id: "net.core.somaxconn", section: "Connections at once", what: "connections that may wait to be accepted, of a listener",
-		why: "bounds --backlog; beyond it the kernel drops the connection, and its client tries again after one second, then two, four, ...",
+		why: "beyond it the kernel drops the connection, and its client tries again after one second, then two, four, ...",
 		look: func(m *Machine, p Plan) verdict {
-			v := m.atLeast("net.core.somaxconn", p.arriving(), p.queue(), Slows)
-			if p.arriving() > 4096 {
-				v.note = fmt.Sprintf("serve takes it with --backlog %d", p.queue())
-			}
-			return v
+			return m.atLeast("net.core.somaxconn", p.arriving(), p.queue(), Slows)
 		},
+	},
+	{
+		id: "--backlog", section: "Connections at once", what: "how many of those serve asks for",
+		why:  "the lesser of it and net.core.somaxconn holds",
+		how:  "`penstock serve --backlog 32768`",
+		look: lookBacklog,
 	},
 	{
 		id: "net.ipv4.tcp_max_syn_backlog", section: "Connections at once", what: "connections half open, where syncookies are off",
@@ -174,7 +176,7 @@ var checks = []check{
 	{
 		id: "net.netfilter.nf_conntrack_max", section: "Connections at once", what: "connections that a firewall or NAT on this machine may follow",
 		why:  "where connection tracking is at work (a firewall, docker's NAT), new connections beyond it are dropped in silence",
-		how:  "`sysctl -w net.netfilter.nf_conntrack_max=...`, or do not track the port: `nft add rule ip raw prerouting tcp dport 8080 notrack`",
+		how:  "`sysctl -w net.netfilter.nf_conntrack_max=...`, or do not track the port: `iptables -t raw -A PREROUTING -p tcp --dport 8080 -j NOTRACK` (and in OUTPUT `--sport 8080`)",
 		look: lookConntrack,
 	},
 	{
@@ -212,7 +214,7 @@ var checks = []check{
 	{
 		id: "net.core.netdev_max_backlog", section: "Network", what: "packets that wait for a CPU, with RPS and on loopback",
 		why:  "beyond it packets are dropped and sent again; the second column of /proc/net/softnet_stat counts them",
-		look: lookBacklog,
+		look: lookDropped,
 	},
 	{
 		id: "receive queues", section: "Network", what: "queues of the network card, and RPS, which spreads one queue over cores",

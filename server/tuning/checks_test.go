@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // What people read, for machines that differ: too small, a container, ready, nothing to be read.
@@ -112,6 +113,32 @@ func TestEachLimitIsJudged(t *testing.T) {
 		restore()
 		if f.Severity != c.want {
 			t.Errorf("%s with %q and %d streams: %v, want %v: %+v", c.id, c.text, c.connections, f.Severity, c.want, f)
+		}
+	}
+}
+
+// What a server was told is judged, and not what it would do by itself.
+func TestAServersSettingsAreJudged(t *testing.T) {
+	m := machine(t, tuned)
+	for _, c := range []struct {
+		id       string
+		set      func(*Plan)
+		want     Severity
+		sentence string
+	}{
+		{"--backlog", func(*Plan) {}, Advice, "penstock serve --backlog 65535 ..."},
+		{"--backlog", func(p *Plan) { p.Backlog = 4096 }, Slows, "penstock serve --backlog 65535 ..."},
+		{"--backlog", func(p *Plan) { p.Backlog = 65535 }, Fine, ""},
+		{"--backlog", func(p *Plan) { p.Backlog, p.Spread = 4096, time.Minute }, Fine, ""},
+		{"net.core.somaxconn", func(p *Plan) { p.Spread = -time.Second }, Fine, ""},
+		{"cpu", func(p *Plan) { p.Connections = 20_000_000 }, Slows, "penstock serve --heartbeat 22s ..."},
+		{"cpu", func(p *Plan) { p.Connections, p.Heartbeat = 20_000_000, 22*time.Second }, Fine, ""},
+		{"cpu", func(p *Plan) { p.Connections, p.Heartbeat = 20_000_000, time.Second }, Fails, "penstock serve --heartbeat 22s ..."},
+	} {
+		p := plan(1_000_000)
+		c.set(&p)
+		if f := find(t, Check(m, p), c.id); f.Severity != c.want || f.Command != c.sentence {
+			t.Errorf("%s with %+v: %v and %q, want %v and %q", c.id, p, f.Severity, f.Command, c.want, c.sentence)
 		}
 	}
 }

@@ -3,10 +3,12 @@ package tuning
 // The looks of checks that are more than one number against another. Any goroutine.
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"strconv"
 	"strings"
+	"time"
 )
 
 func lookFiles(m *Machine, p Plan) verdict {
@@ -234,6 +236,22 @@ func lookGoMemory(m *Machine, p Plan) verdict {
 	return v
 }
 
+func lookBacklog(_ *Machine, p Plan) verdict {
+	backlog := cmp.Or(p.Backlog, 4096)
+	v := verdict{severity: Fine, now: count(backlog), needed: count(p.arriving())}
+	if p.Backlog == 0 {
+		v.now += ", the default"
+	}
+	if backlog < p.arriving() {
+		v.severity = Advice // nobody has started a server with it yet
+		if p.Backlog > 0 {
+			v.severity = Slows
+		}
+		v.command = fmt.Sprintf("penstock serve --backlog %d ...", p.queue())
+	}
+	return v
+}
+
 func lookConntrack(m *Machine, p Plan) verdict {
 	const key = "net.netfilter.nf_conntrack_max"
 	need := p.Connections + p.Connections/4
@@ -285,11 +303,11 @@ func lookCPU(m *Machine, p Plan) verdict {
 	case p.beats() > has:
 		v.severity = Fails
 		v.note = "heartbeats alone take more"
-		v.command = "penstock serve --heartbeat 45s ..."
+		v.command = fmt.Sprintf("penstock serve --heartbeat %.0fs ...", math.Ceil(cmp.Or(p.Heartbeat, 15*time.Second).Seconds()*p.beats()/has*2))
 	case p.beats() > has/2:
 		v.severity = Slows
 		v.note = "heartbeats take more than half of it"
-		v.command = "penstock serve --heartbeat 45s ..."
+		v.command = fmt.Sprintf("penstock serve --heartbeat %.0fs ...", math.Ceil(cmp.Or(p.Heartbeat, 15*time.Second).Seconds()*p.beats()/has*2))
 	}
 	return v
 }
@@ -322,7 +340,7 @@ func lookGoProcs(m *Machine, _ Plan) verdict {
 	return v
 }
 
-func lookBacklog(m *Machine, _ Plan) verdict {
+func lookDropped(m *Machine, _ Plan) verdict {
 	const key = "net.core.netdev_max_backlog"
 	v := m.atLeast(key, 1000, 4096, Advice)
 	v.needed = "nothing dropped"

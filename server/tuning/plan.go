@@ -4,10 +4,12 @@ package tuning
 // constants are measured; docs/capacity.md and tuning.md say how. Plain data: any goroutine.
 
 import (
+	"cmp"
 	"fmt"
 	"math/bits"
 	"strconv"
 	"strings"
+	"time"
 )
 
 const (
@@ -23,8 +25,6 @@ const (
 	beatMicros = 8.6
 	// sendMicros is the CPU time of an event that is sent alone.
 	sendMicros = 6.8
-	// heartbeatSeconds is serve's default of --heartbeat.
-	heartbeatSeconds = 15
 	// mostShards is the most that --shards takes.
 	mostShards = 1024
 )
@@ -34,6 +34,11 @@ type Plan struct {
 	Connections int   // streams, and whoever publishes
 	Ring        int64 // bytes of --ring-size
 	Heap        int64 // bytes for what is kept for quiet topics and for slow readers, when it is full
+
+	// Those of a server that is known; zero is serve's default.
+	Backlog   int           // --backlog (4096)
+	Heartbeat time.Duration // --heartbeat (15s)
+	Spread    time.Duration // from --retry-min to --retry-max (3s)
 }
 
 // fixed is what the process takes without any stream, with a full ring: the ring with what
@@ -57,17 +62,20 @@ func (p Plan) inMemory(available uint64) int {
 	return int(min(1<<40, (available-p.fixed())/(processStream+kernelStream)))
 }
 
-// arriving is how many of the streams arrive in a tenth of a second when all come back, spread by
-// --retry-min and --retry-max (2s to 5s): what should find a place while the server is busy with
-// something else for that long.
-func (p Plan) arriving() int { return min(65535, max(128, p.Connections/30)) }
+// arriving is how many of the streams arrive in a tenth of a second when all come back, spread from
+// --retry-min to --retry-max: what should find a place while the server is busy with something
+// else for that long.
+func (p Plan) arriving() int {
+	spread := max(cmp.Or(p.Spread, 3*time.Second), 100*time.Millisecond)
+	return min(65535, max(128, int(float64(p.Connections)*0.1/spread.Seconds())))
+}
 
 // queue is a rounder number for arriving.
 func (p Plan) queue() int { return min(65535, powerOfTwo(p.arriving())) }
 
 // beats is what heartbeats take of a core.
 func (p Plan) beats() float64 {
-	return float64(p.Connections) / heartbeatSeconds * beatMicros / 1e6
+	return float64(p.Connections) / cmp.Or(p.Heartbeat, 15*time.Second).Seconds() * beatMicros / 1e6
 }
 
 // powerOfTwo is the least one that is not below n, 1 at least.
