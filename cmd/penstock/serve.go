@@ -9,7 +9,9 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 
@@ -27,6 +29,8 @@ func (c *serveCmd) Run(rc *runContext) error {
 		return usageError{err}
 	}
 	text := c.Settings.LogFormat == "text" || c.Settings.LogFormat == "auto" && isTerminal(rc.Stderr)
+	// Go ends a process whose standard output or error nobody reads any more. Ours serves others.
+	signal.Ignore(syscall.SIGPIPE)
 	log := newLogger(rc.Stderr, text, c.Settings.LogLevel)
 	srv, err := server.New(c.Settings, log)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/netip"
+	"syscall"
 	"time"
 
 	"penstock/server/fanout"
@@ -152,6 +153,8 @@ type Options struct {
 
 	Server string       // the Server header of what fasthttp answers; default none
 	Log    *slog.Logger // default slog.Default()
+
+	refuse func() syscall.Errno // tests: the error that accept4 has instead of a connection; 0 or nil: none
 }
 
 func (o *Options) fill() {

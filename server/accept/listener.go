@@ -277,7 +277,7 @@ func (a *Acceptor) acceptSome(listener uint8) {
 			a.pauseUntil(a.now + wait)
 			return
 		}
-		fd, errno := a.peer.accept(a.doors[listener].fd)
+		fd, errno := a.take(listener)
 		switch errno {
 		case 0:
 			a.meter.took(a.now, rate)
@@ -298,6 +298,16 @@ func (a *Acceptor) acceptSome(listener uint8) {
 			return
 		}
 	}
+}
+
+// take takes one connection from a listening socket's queue.
+func (a *Acceptor) take(listener uint8) (int32, syscall.Errno) {
+	if a.o.refuse != nil {
+		if errno := a.o.refuse(); errno != 0 {
+			return -1, errno
+		}
+	}
+	return a.peer.accept(a.doors[listener].fd)
 }
 
 // pauseFor leaves the listening sockets alone: they would wake the thread again and again, and
