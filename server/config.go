@@ -43,6 +43,7 @@ type Config struct {
 	MaxConnections         int           `name:"max-connections" group:"Limits" default:"0" min:"0" max:"100000000" unit:"connections, 0: as many as descriptors and memory allow" help:"Connections held at once, streams among them. More than the limit of open files: as many shards as it takes, each with a descriptor table of its own."`
 	MaxConnectionsPerIP    int           `name:"max-connections-per-ip" group:"Limits" default:"0" min:"0" max:"100000000" unit:"connections, 0: no limit" help:"Connections of one address at once, streams among them; an IPv6 /64 counts as one address. Behind a proxy all clients have the proxy's address: leave it off there, and limit in the proxy. One more gets 429, an EventSource the order to come back later."`
 	AcceptRate             int           `name:"accept-rate" group:"Limits" default:"0" min:"0" max:"1000000" unit:"connections a second, 0: no limit" help:"How fast connections are taken. Faster ones wait in the kernel's queue (--backlog) and are served later; what that has no room for tries again by itself. So does a health check: ask the admin address."`
+	MaxSubscribersPerTopic int           `name:"max-subscribers-per-topic" group:"Limits" default:"0" min:"0" max:"100000000" unit:"subscribers, 0: no limit" help:"Streams that name one topic; patterns are not counted, and streams that begin in the same moment may all get in. One more gets 503, an EventSource the order to come back later."`
 	MaxRequests            int           `name:"max-requests" group:"Limits" default:"4096" min:"2" max:"1000000" unit:"requests" help:"Requests in hand at once; half of them may wait for shards to keep up. One more gets 503."`
 	HandshakeTimeout       time.Duration `name:"handshake-timeout" group:"Limits" default:"10s" min:"10ms" max:"1h" unit:"duration" help:"A request's head has to arrive within this time."`
 	MaxTopics              int           `name:"max-topics" group:"Limits" default:"1000000" min:"1" max:"1000000000" unit:"topics" help:"Topics known at once. Over it, the one without subscribers that is longest unpublished goes."`
@@ -51,12 +52,13 @@ type Config struct {
 	MaxEventSize           Size          `name:"max-event-size" group:"Limits" default:"1MiB" min:"64" max:"16MiB" unit:"size" help:"Largest frame: an event as it is sent. At most a quarter of --ring-size."`
 	MaxBatchSize           Size          `name:"max-batch-size" group:"Limits" default:"16MiB" min:"64" max:"1GiB" unit:"size" help:"Largest body of a publish."`
 
-	BodyMemory Size          `name:"body-memory" group:"Memory" default:"256MiB" min:"64KiB" max:"1TiB" unit:"size" help:"Bound of the bodies of requests in hand together, those of up to 64 KiB left out, and of what packed ones grow to. At least --max-batch-size. One more gets 503."`
-	RingSize   Size          `name:"ring-size" group:"Memory" default:"256MiB" min:"64KiB" max:"1TiB" unit:"size" help:"The ring: the newest events of all topics, kept for those who resume or lag."`
-	Keep       int           `name:"keep" group:"Memory" default:"1" min:"0" max:"1000" unit:"events" help:"Newest events of each topic that outlive the ring."`
-	KeepSize   Size          `name:"keep-size" group:"Memory" default:"64MiB" min:"4KiB" max:"1TiB" unit:"size" help:"Bound of what --keep holds; the longest unpublished topics' go first."`
-	EndedKeep  time.Duration `name:"ended-keep" group:"Memory" default:"10m" min:"0s" max:"24h" unit:"duration" help:"For how long an ended topic is not forgotten for another one, so that whoever comes back hears that it is over."`
-	LagMemory  Size          `name:"lag-memory" group:"Memory" default:"64MiB" min:"64KiB" max:"1TiB" unit:"size" help:"Bound of the batches held for subscribers that lag; over it the one furthest behind is cut, with those who share its batch, and may resume."`
+	MemoryLimit Size          `name:"memory-limit" group:"Memory" default:"0" min:"0" max:"16TiB" unit:"size, 0: nine tenths of what the control group or the machine has" help:"Memory of the process (RSS) from which on new streams and publishes get 503; those who are in are served on. At least what --ring-size, --keep-size and --lag-memory take."`
+	BodyMemory  Size          `name:"body-memory" group:"Memory" default:"256MiB" min:"64KiB" max:"1TiB" unit:"size" help:"Bound of the bodies of requests in hand together, those of up to 64 KiB left out, and of what packed ones grow to. At least --max-batch-size. One more gets 503."`
+	RingSize    Size          `name:"ring-size" group:"Memory" default:"256MiB" min:"64KiB" max:"1TiB" unit:"size" help:"The ring: the newest events of all topics, kept for those who resume or lag."`
+	Keep        int           `name:"keep" group:"Memory" default:"1" min:"0" max:"1000" unit:"events" help:"Newest events of each topic that outlive the ring."`
+	KeepSize    Size          `name:"keep-size" group:"Memory" default:"64MiB" min:"4KiB" max:"1TiB" unit:"size" help:"Bound of what --keep holds; the longest unpublished topics' go first."`
+	EndedKeep   time.Duration `name:"ended-keep" group:"Memory" default:"10m" min:"0s" max:"24h" unit:"duration" help:"For how long an ended topic is not forgotten for another one, so that whoever comes back hears that it is over."`
+	LagMemory   Size          `name:"lag-memory" group:"Memory" default:"64MiB" min:"64KiB" max:"1TiB" unit:"size" help:"Bound of the batches held for subscribers that lag; over it the one furthest behind is cut, with those who share its batch, and may resume."`
 
 	Shards        int           `name:"shards" group:"Streams" default:"0" min:"0" max:"1024" unit:"threads, 0: half the cores" help:"Threads that send events to subscribers."`
 	FlushInterval time.Duration `name:"flush-interval" group:"Streams" default:"10ms" min:"0s" max:"10s" unit:"duration" help:"Longest rest of a shard between two passes. A lone event waits for nothing; under load events wait up to this long and leave together."`
@@ -74,6 +76,7 @@ type Config struct {
 
 	Overload    string        `name:"overload" group:"Publishing" default:"wait" oneof:"wait,shed" unit:"wait or shed" help:"What publishers get that outrun the shards: wait makes them wait up to --publish-wait, shed refuses at once with 503."`
 	MaxKeys     int           `name:"max-keys" group:"Publishing" default:"1000000" min:"1" max:"1000000000" unit:"keys" help:"Keys of idempotent publishes (key, Idempotency-Key) that are remembered at most, each for two minutes. A key takes about 80 bytes."`
+	PublishRate int           `name:"publish-rate" group:"Publishing" default:"0" min:"0" max:"100000000" unit:"events a second, 0: no limit" help:"How fast one publisher may publish: one token, or one address (an IPv6 /64) where none is asked for. A second's worth may come at once; a larger batch is taken as a whole and paid off. Faster ones get 429. What all publishers together may do the subscribers' shards decide (--overload)."`
 	PublishWait time.Duration `name:"publish-wait" group:"Publishing" default:"10s" min:"1ms" max:"1h" unit:"duration" help:"Longest wait of a publish for shards to keep up; then 503, and nothing was published."`
 
 	DrainTime time.Duration `name:"drain-time" group:"Running" default:"5s" min:"0s" max:"24h" unit:"duration" help:"At SIGTERM streams are ended one after the other over this time, so that their subscribers do not all come back at once."`
@@ -256,6 +259,9 @@ func (c *Config) Check() error {
 	}
 	if c.MaxLag > 0 && c.MaxLag < c.MaxEventSize {
 		return fmt.Errorf("--max-lag %s: allowed is 0, or at least --max-event-size %s", c.MaxLag, c.MaxEventSize)
+	}
+	if least := c.memoryBound(); c.MemoryLimit > 0 && int64(c.MemoryLimit) < least {
+		return fmt.Errorf("--memory-limit %s: allowed is 0, or at least %dMiB, which --ring-size %s, --keep-size %s and --lag-memory %s may take", c.MemoryLimit, least>>20+1, c.RingSize, c.KeepSize, c.LagMemory)
 	}
 	if c.BodyMemory < c.MaxBatchSize {
 		return fmt.Errorf("--body-memory %s: allowed is at least --max-batch-size %s", c.BodyMemory, c.MaxBatchSize)

@@ -29,8 +29,21 @@ func (s *Server) adminLimits() accept.Limits {
 	return accept.Limits{MaxConnections: s.maxConnections(), MaxRequests: s.config.MaxRequests, BodyMemory: int64(s.config.BodyMemory)}
 }
 
+// apiLimits are those of requests.
+func (s *Server) apiLimits() api.Limits {
+	c := &s.config
+	return api.Limits{
+		MaxTopicsPerSubscriber: c.MaxTopicsPerSubscriber,
+		MaxSubscribersPerTopic: c.MaxSubscribersPerTopic,
+		PublishRate:            c.PublishRate,
+		MinInterval:            c.MinInterval,
+		RetryMin:               c.RetryMin,
+		RetryMax:               c.RetryMax,
+	}
+}
+
 // shownGroups are the groups of settings whose numbers are limits.
-var shownGroups = []string{"Limits", "Memory", "Streams"}
+var shownGroups = []string{"Limits", "Memory", "Streams", "Publishing"}
 
 // limits are shown in /stats and the metrics: every number of the groups above, as it holds.
 func (s *Server) limits() (all []api.Limit) {
@@ -50,8 +63,11 @@ func (s *Server) limits() (all []api.Limit) {
 		default:
 			continue
 		}
-		if setting.Name == "max-connections" {
+		switch setting.Name {
+		case "max-connections":
 			l.Value = float64(s.maxConnections())
+		case "memory-limit":
+			l.Value = float64(s.memory.limit.Load())
 		}
 		all = append(all, l)
 	}

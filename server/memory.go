@@ -17,6 +17,7 @@ package server
 // Runs on the runtime's cleanup goroutines, a moment after each collection; touches no lock.
 
 import (
+	"math"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -40,7 +41,7 @@ func collectorPercent(live, ring int64) int {
 }
 
 // PaceCollector makes the collector's pace fit the server's ring until stop is called. It changes
-// a setting of the whole process (debug.SetGCPercent) and so is the program's to call, once, and
+// settings of the whole process (debug.SetGCPercent, debug.SetMemoryLimit) and so is the program's to call, once, and
 // not New's. Where the user has set GOGC or GOMEMLIMIT it does nothing. Any goroutine.
 func (s *Server) PaceCollector() (stop func()) {
 	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
@@ -49,10 +50,18 @@ func (s *Server) PaceCollector() (stop func()) {
 	p := &pacer{ring: func() int64 { return s.sequencer.Ring().Stats().Allocated }}
 	p.percent = percentMost
 	before := debug.SetGCPercent(p.percent)
+	// Near --memory-limit the collector works harder before anybody is refused. Where the ring alone
+	// may be more it would work for nothing.
+	most := int64(math.MaxInt64)
+	if limit := s.memory.limit.Load(); limit > s.config.memoryBound() {
+		most = limit / 20 * 19
+	}
+	mostBefore := debug.SetMemoryLimit(most)
 	p.arm()
 	return func() {
 		if !p.stopped.Swap(true) {
 			debug.SetGCPercent(before)
+			debug.SetMemoryLimit(mostBefore)
 		}
 	}
 }

@@ -6,6 +6,9 @@ package server_test
 import (
 	"encoding/json"
 	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -95,5 +98,75 @@ func TestStreamsOfOneAddressAreCountedUntilTheyEnd(t *testing.T) {
 	counts, limits := refusals(t, srv)
 	if counts["connections_per_ip"] < 2 || limits["max-connections-per-ip"] != 3 {
 		t.Errorf("/stats says %v, %v", counts, limits)
+	}
+}
+
+// A topic has its subscribers, and no more until one leaves; other topics and patterns have theirs.
+func TestMaxSubscribersPerTopic(t *testing.T) {
+	srv := servertest.Start(t, func(c *server.Config) { c.MaxSubscribersPerTopic = 2 })
+	first := dialTo(t, srv).send(head("GET /events/news HTTP/1.1"))
+	first.begin(false)
+	second := dialTo(t, srv).send(head("GET /events?topic=other,news HTTP/1.1"))
+	second.begin(false)
+	for _, c := range []struct {
+		request string
+		status  int
+		again   bool
+	}{
+		{head("GET /events/news HTTP/1.1", "Accept: text/event-stream"), 200, true},
+		{head("GET /events/news HTTP/1.1"), 503, false},
+		{head("POST /events HTTP/1.1", "Content-Type: application/json", "Content-Length: 23") + `{"topic":["a","news"] } `[:23], 503, false},
+	} {
+		w := dialTo(t, srv).send(c.request)
+		if status, again := told(w); status != c.status || again != c.again {
+			t.Errorf("%.40q got %d, an order to come back: %v", c.request, status, again)
+		}
+	}
+	for _, path := range []string{"/events/other", "/events/*"} {
+		dialTo(t, srv).send(head("GET " + path + " HTTP/1.1")).begin(false)
+	}
+	first.reset()
+	servertest.WaitUntil(t, "room", func() bool {
+		w := dialTo(t, srv).send(head("GET /events/news HTTP/1.1"))
+		return strings.HasPrefix(w.until("\r\n"), "HTTP/1.1 200")
+	})
+	if counts, limits := refusals(t, srv); counts["subscribers_per_topic"] < 3 || limits["max-subscribers-per-topic"] != 2 {
+		t.Errorf("/stats says %v, %v", counts, limits)
+	}
+}
+
+// A publisher that is too fast hears 429 and when to come back, on every way; a batch is taken as a
+// whole and paid off; others publish on.
+func TestPublishRateIsOfEachPublisher(t *testing.T) {
+	tokens := filepath.Join(t.TempDir(), "tokens")
+	if err := os.WriteFile(tokens, []byte("one\ntwo\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	srv := servertest.Start(t, func(c *server.Config) { c.PublishRate, c.PublishTokenFile = 100, tokens })
+	batch := strings.Repeat(`{"topic":"a","data":1}`+"\n", 400)
+	w := dialTo(t, srv).send(post("/publish", batch, "Authorization: Bearer one", "Content-Type: application/x-ndjson"))
+	if resp, body := w.answer(); resp.StatusCode != 200 {
+		t.Fatalf("%s %s", resp.Status, body)
+	}
+	for _, request := range []string{
+		post("/publish/a", "x", "Authorization: Bearer one"),
+		post("/publish", batch, "Authorization: Bearer one", "Content-Type: application/x-ndjson"),
+		head("POST /publish/a HTTP/1.1", "Authorization: Bearer one", "Content-Length: 1000"), // its body is not waited for
+	} {
+		w := dialTo(t, srv).send(request)
+		resp, body := w.answer()
+		after, _ := strconv.Atoi(resp.Header.Get("Retry-After"))
+		if resp.StatusCode != 429 || after < 2 || after > 4 || !strings.Contains(body, "--publish-rate") {
+			t.Errorf("%.60q: %s, Retry-After %d, %s; want 429 and 3 s, for 400 events at 100 a second", request, resp.Status, after, body)
+		}
+	}
+	for range 50 {
+		w := dialTo(t, srv).send(post("/publish/a", "x", "Authorization: Bearer two"))
+		if resp, body := w.answer(); resp.StatusCode != 200 {
+			t.Fatalf("another publisher: %s %s", resp.Status, body)
+		}
+	}
+	if counts, _ := refusals(t, srv); counts["publish_rate"] != 3 {
+		t.Errorf("/stats says %v", counts)
 	}
 }

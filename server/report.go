@@ -52,7 +52,7 @@ func (s *Server) Facts() []Fact {
 	}
 	add("holds", "up to %d connections (%s)", s.maxConnections(), s.whatBounds())
 	add("memory", "at most %dMiB (ring %s, kept events %s, lag %s), some hundred bytes for each stream, bodies in hand",
-		s.memoryBound()>>20, c.RingSize, c.KeepSize, c.LagMemory)
+		c.memoryBound()>>20, c.RingSize, c.KeepSize, c.LagMemory)
 	add("shards", "%d (cores: %d)", s.shards.Shards(), runtime.GOMAXPROCS(0))
 	if text := s.tooSmall(); text != "" {
 		add("too small", "%s", text)
@@ -78,8 +78,7 @@ func (s *Server) whoPublishes() string {
 // memoryBound is what the process may have resident with everything full that has a bound of its
 // own: the ring, with the garbage beside it (memory.go) and the program itself, and what is held
 // for quiet topics and slow subscribers.
-func (s *Server) memoryBound() int64 {
-	c := &s.config
+func (c *Config) memoryBound() int64 {
 	return int64(c.RingSize)*13/10 + 50<<20 + int64(c.KeepSize) + int64(c.LagMemory)
 }
 

@@ -39,6 +39,7 @@ type Server struct {
 	sequencer *topic.Sequencer
 	shards    *fanout.Shards
 	addresses *accept.Addresses
+	memory    memoryWatch
 	api       *api.API
 	main      atomic.Pointer[accept.Acceptor]
 	admin     *accept.Acceptor // nil without an admin address
@@ -84,6 +85,7 @@ func (s *Server) open() (err error) {
 	}
 	s.machine = tuning.Here()
 	s.room = s.machine.Room(s.plan(1))
+	s.memory.limit.Store(s.memoryLimit())
 
 	// The ring and its order.
 	s.sequencer, err = topic.New(topic.Options{
@@ -135,24 +137,22 @@ func (s *Server) open() (err error) {
 		loopback[i] = IsLoopback(address)
 	}
 	s.api, err = api.New(api.Options{
-		Sequencer:              s.sequencer,
-		Shards:                 s.shards,
-		Policy:                 policy,
-		Origins:                c.CORSOrigin,
-		Loopback:               loopback,
-		Codings:                c.codings(),
-		AdminLoopback:          IsLoopback(c.adminAddress()),
-		MaxTopicsPerSubscriber: c.MaxTopicsPerSubscriber,
-		MaxEventSize:           int(c.MaxEventSize),
-		MaxBatchSize:           int(c.MaxBatchSize),
-		BodyMemory:             int64(c.BodyMemory),
-		MinInterval:            c.MinInterval,
-		RetryMin:               c.RetryMin,
-		RetryMax:               c.RetryMax,
-		Version:                Version(),
-		Accepted:               s.accepted,
-		Limits:                 s.limits,
-		Files:                  func() (open, limit int) { return tuning.OpenFiles(), int(min(s.files.Soft, math.MaxInt32)) },
+		Sequencer:     s.sequencer,
+		Shards:        s.shards,
+		Policy:        policy,
+		Origins:       c.CORSOrigin,
+		Loopback:      loopback,
+		Codings:       c.codings(),
+		AdminLoopback: IsLoopback(c.adminAddress()),
+		MaxEventSize:  int(c.MaxEventSize),
+		MaxBatchSize:  int(c.MaxBatchSize),
+		BodyMemory:    int64(c.BodyMemory),
+		Version:       Version(),
+		Accepted:      s.accepted,
+		InForce:       s.limits,
+		Limits:        s.apiLimits(),
+		MemoryFull:    s.memory.full,
+		Files:         func() (open, limit int) { return tuning.OpenFiles(), int(min(s.files.Soft, math.MaxInt32)) },
 	})
 	if err != nil {
 		return err
@@ -161,6 +161,7 @@ func (s *Server) open() (err error) {
 	// What publishes by itself: the figures for the page, the demo.
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
+	s.background.Go(func() { s.memory.watch(ctx, s.log) })
 	s.background.Go(func() { s.api.Run(ctx) })
 	if c.Demo {
 		if err := s.startDemo(ctx); err != nil {

@@ -19,7 +19,7 @@ const (
 )
 
 // mostAsk is how many bytes the body may have.
-func (a *API) mostAsk() int { return max(leastAsk, eachTopic*a.o.MaxTopicsPerSubscriber) }
+func (a *API) mostAsk() int { return max(leastAsk, eachTopic*a.live().MaxTopicsPerSubscriber) }
 
 // readBody takes the parameters of a request's body in. It judges its type, but for that of
 // no body at all.

@@ -79,7 +79,7 @@ func (q *asking) set(name, value []byte) *failure {
 	case asksInterval:
 		ok = q.a.readInterval(value, &sub.Interval)
 		if !ok { // what it takes is not a constant, and would cost those who do it right
-			takes = "a duration (250ms, 1s) from " + q.a.o.MinInterval.String() + " (--min-interval) to 1h, or 0"
+			takes = "a duration (250ms, 1s) from " + q.a.live().MinInterval.String() + " (--min-interval) to 1h, or 0"
 		}
 	case asksOnLag:
 		ok, takes = readOnLag(value, &sub.OnLag), "gap, latest or close"
@@ -169,7 +169,7 @@ func readRewind(value []byte, to *fanout.Rewind) (ok bool) {
 func (a *API) readInterval(value []byte, to *time.Duration) (ok bool) {
 	d, err := time.ParseDuration(borrow(value))
 	*to = d
-	return err == nil && (d == 0 || d > 0 && d >= a.o.MinInterval && d <= maxInterval)
+	return err == nil && (d == 0 || d > 0 && d >= a.live().MinInterval && d <= maxInterval)
 }
 
 // addTopics adds topics and patterns joined with commas.
@@ -201,7 +201,7 @@ func (q *asking) finish() *failure {
 	sub.Topics = slices.Compact(sub.Topics)
 	slices.SortFunc(sub.Patterns, func(a, b topic.Pattern) int { return strings.Compare(a.String(), b.String()) })
 	sub.Patterns = slices.Compact(sub.Patterns)
-	switch n, most := len(sub.Topics)+len(sub.Patterns), q.a.o.MaxTopicsPerSubscriber; {
+	switch n, most := len(sub.Topics)+len(sub.Patterns), q.a.live().MaxTopicsPerSubscriber; {
 	case n == 0:
 		return badRequest("no topic: name one as /events/{topic} or ?topic=, repeated or joined with commas, or in the body of a POST")
 	case n > most:

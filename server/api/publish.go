@@ -113,7 +113,12 @@ func (a *API) publishWith(p *publish, ctx *fasthttp.RequestCtx, r *request) *fai
 		return f
 	}
 	p.ids = grow(p.ids, len(p.batch))
+	giveBack, f := a.charge(r, len(p.batch))
+	if f != nil {
+		return f
+	}
 	if err := a.append(p); err != nil {
+		giveBack()
 		return a.batchFailure(p, kind, body, err)
 	}
 	p.answer = p.appendAnswer(p.answer[:0], kind)
@@ -144,7 +149,7 @@ func (a *API) append(p *publish) (err error) {
 // Quick answers a publish of one event, without a key and a content coding, unless it would have to
 // wait or is refused: the long way says why. The accept thread.
 func (a *API) Quick(ctx *fasthttp.RequestCtx) accept.Quickness {
-	r := request{header: &ctx.Request.Header, listener: accept.Source(ctx).Listener}
+	r := request{header: &ctx.Request.Header, listener: accept.Source(ctx).Listener, client: accept.Source(ctx).Remote.Addr()}
 	if a.judge(&r) != nil || r.at != atPublish || isOptions(r.header) || r.headers.coding != nil {
 		return accept.NotQuick
 	}
@@ -170,6 +175,12 @@ func (a *API) admit(p *publish, r *request) *failure {
 		return a.publishFailure(err)
 	}
 	p.who = who
+	if f := a.mayPublish(r); f != nil {
+		return f
+	}
+	if a.full() {
+		return a.outOfMemory()
+	}
 	if key := r.headers.key; key != nil {
 		if err := topic.CheckKey(borrow(key)); err != nil {
 			return badRequest("header Idempotency-Key: %v", err)
@@ -277,7 +288,7 @@ func (a *API) publishTo(p *publish, names []byte) *failure {
 		if contains(p.topics, name) {
 			continue
 		}
-		if most := a.o.MaxTopicsPerSubscriber; len(p.topics) == most {
+		if most := a.live().MaxTopicsPerSubscriber; len(p.topics) == most {
 			return badRequest("more than %d topics: one publish takes at most %d (--max-topics-per-subscriber)", most, most)
 		}
 		p.topics = append(p.topics, name)

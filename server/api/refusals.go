@@ -5,6 +5,7 @@ package api
 
 import (
 	"sync/atomic"
+	"time"
 
 	"penstock/server/accept"
 	"penstock/server/fanout"
@@ -27,6 +28,9 @@ const (
 	isDraining
 	overload
 	overTopics
+	overSubscribers
+	overPublishRate
+	overMemory
 	reasonCount = iota
 )
 
@@ -42,6 +46,9 @@ var reasonNames = [reasonCount]string{
 	isDraining:      "draining",
 	overload:        "overload",
 	overTopics:      "topics",
+	overSubscribers: "subscribers_per_topic",
+	overPublishRate: "publish_rate",
+	overMemory:      "memory",
 }
 
 // fulls say what accept found full.
@@ -57,6 +64,47 @@ var fulls = [accept.Fulls]struct {
 	accept.FullBodies:      {overBodyMemory, false, "the bodies in hand take all the memory that they may (--body-memory); try again"},
 	accept.FullHeads:       {overHalfHeads, false, "too many requests of which a part of the head has come; try again"},
 	accept.FullShards:      {noShard, false, "no shard takes a stream any more: the server drains; come back in a few seconds"},
+}
+
+// Limits are those that may be changed while requests are served.
+type Limits struct {
+	MaxTopicsPerSubscriber int // topics and patterns of one stream
+	MaxSubscribersPerTopic int // streams that name a topic; 0: no limit
+	PublishRate            int // events a second of one publisher; 0: no limit
+
+	// MinInterval is the shortest interval that a subscriber may ask for, beside none.
+	MinInterval time.Duration
+
+	// RetryMin and RetryMax bound the random time after which a refused subscriber comes back.
+	RetryMin, RetryMax time.Duration
+}
+
+// Limit puts limits in the place of those that hold. Any goroutine.
+func (a *API) Limit(l Limits) { a.limited.Store(&l) }
+
+// live are the limits that hold now.
+func (h *house) live() *Limits { return h.limited.Load() }
+
+// full tells whether there is no memory for anything new.
+func (h *house) full() bool { return h.o.MemoryFull != nil && h.o.MemoryFull() }
+
+func (a *API) outOfMemory() *failure {
+	return a.unavailable(overMemory, "the server has all the memory that it may (--memory-limit); try again")
+}
+
+// crowded refuses a stream of a topic that has all the subscribers that it may. Patterns are not
+// counted. Streams that begin in the same moment may all get in.
+func (a *API) crowded(sub *fanout.Subscription) *failure {
+	most := a.live().MaxSubscribersPerTopic
+	if most == 0 {
+		return nil
+	}
+	for _, name := range sub.Topics {
+		if t, ok := a.o.Sequencer.Table().Lookup(name); ok && t.Subscribers() >= most {
+			return a.unavailable(overSubscribers, "topic "+quote(name)+" has "+itoa(most)+" subscribers, all that it may have (--max-subscribers-per-topic); try again")
+		}
+	}
+	return nil
 }
 
 // A Limit is one that holds now, for people to see.
@@ -82,7 +130,7 @@ func (a *API) tooMany(why reason, text string) *failure {
 // or for an EventSource that asks for a stream the order to come back; after it the connection is
 // closed. h is nil where no head has come. Any goroutine; it does not wait.
 func (a *API) Busy(dst []byte, h *fasthttp.RequestHeader, from accept.From, why accept.Full) []byte {
-	r := request{header: h, listener: from.Listener}
+	r := request{header: h, listener: from.Listener, client: from.Remote.Addr()}
 	full := &fulls[why]
 	f := a.unavailable(full.reason, full.text)
 	if full.client {
@@ -118,7 +166,7 @@ func (a *API) busyStream(r *request, f *failure) *failure {
 // Serve judges it judges by the same code. most is how many bytes the body may have. Any
 // goroutine; it does not wait.
 func (a *API) Admit(dst []byte, h *fasthttp.RequestHeader, length int64, from accept.From) (answer []byte, most int64) {
-	r := request{header: h, listener: from.Listener}
+	r := request{header: h, listener: from.Listener, client: from.Remote.Addr()}
 	f := a.judge(&r)
 	if f == nil {
 		most, f = a.admitBody(&r)
@@ -151,6 +199,9 @@ func (a *API) admitBody(r *request) (most int64, f *failure) {
 	case r.at == atEvents && routes[atEvents].hasBody(r.header):
 		if f = a.askedSoFar(r); f == nil && a.draining.Load() {
 			f = a.unavailable(isDraining, "the server drains; come back in a few seconds")
+		}
+		if f == nil && a.full() {
+			f = a.outOfMemory()
 		}
 		return int64(a.mostAsk()), f
 	}

@@ -6,6 +6,7 @@ package api
 import (
 	"bytes"
 	"math/rand/v2"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -36,21 +37,20 @@ type Options struct {
 	// Codings are what streams may be compressed by, the best one first; none: they never are.
 	Codings []encode.Coding
 
-	MaxTopicsPerSubscriber int   // topics and patterns of one stream
-	MaxEventSize           int   // bytes of a frame
-	MaxBatchSize           int   // bytes of a publish's body, also once it is unpacked
-	BodyMemory             int64 // bytes that all packed bodies in hand may grow to
+	MaxEventSize int   // bytes of a frame
+	MaxBatchSize int   // bytes of a publish's body, also once it is unpacked
+	BodyMemory   int64 // bytes that all packed bodies in hand may grow to
 
-	// MinInterval is the shortest interval that a subscriber may ask for, beside none.
-	MinInterval time.Duration
+	Limits // that hold at first
 
-	// RetryMin and RetryMax bound the random time after which a refused subscriber comes back.
-	RetryMin, RetryMax time.Duration
+	// MemoryFull tells whether the process has all the memory that it may: new streams and publishes
+	// are refused then. It may be nil; it must not wait.
+	MemoryFull func() bool
 
 	Version string // of this build
 
-	// Limits tells what holds now, for /stats and /metrics. It may be nil.
-	Limits func() []Limit
+	// InForce tells what holds now, for /stats and /metrics. It may be nil.
+	InForce func() []Limit
 
 	// Accepted tells the main addresses' counters, for /stats and /metrics. It may be nil.
 	Accepted func() accept.Stats
@@ -77,12 +77,15 @@ type house struct {
 	rates    rates
 	unpacked atomic.Int64 // bytes that packed bodies in hand may grow to
 	busy     busy
+	limited  atomic.Pointer[Limits]
+	meters   meters
 	draining atomic.Bool
 }
 
 // New returns the API of the main addresses. It fails where an origin can't be one.
 func New(o Options) (*API, error) {
 	h := &house{o: o}
+	h.limited.Store(&o.Limits)
 	for _, text := range o.Origins {
 		allowed, err := parseOrigin(text)
 		if err != nil {
@@ -205,7 +208,8 @@ type request struct {
 	query []byte // with its escapes, without the question mark
 	host  []byte // whom the request is for: Host, or the target's authority
 
-	listener uint8 // the address it came by, as its place in Options.Loopback
+	client   netip.Addr // the zero value where it has none, or none has come
+	listener uint8      // the address it came by, as its place in Options.Loopback
 
 	origin []byte // the allowed foreign origin that asks; nil for none
 
@@ -282,7 +286,7 @@ func (r *request) read() *failure {
 // answer to dst, to be sent before the connection is closed; long is true for everything else.
 // The accept thread; it never waits. Nothing it returns refers to h.
 func (a *API) Short(dst []byte, h *fasthttp.RequestHeader, from accept.From) (sub *fanout.Subscription, answer []byte, long bool) {
-	r := request{header: h, listener: from.Listener}
+	r := request{header: h, listener: from.Listener, client: from.Remote.Addr()}
 	f := a.judge(&r)
 	if f == nil {
 		if r.at != atEvents || isOptions(h) {
@@ -324,7 +328,7 @@ func (a *API) Room(path []byte) accept.Room {
 
 // Serve answers a request on the long way. Any goroutine; it may wait.
 func (a *API) Serve(ctx *fasthttp.RequestCtx) {
-	r := request{header: &ctx.Request.Header, listener: accept.Source(ctx).Listener}
+	r := request{header: &ctx.Request.Header, listener: accept.Source(ctx).Listener, client: accept.Source(ctx).Remote.Addr()}
 	f := a.judge(&r)
 	if f == nil {
 		f = a.serve(ctx, &r)
@@ -489,8 +493,8 @@ func (a *API) local(r *request) bool {
 
 // spread is the random time after which one who was refused may come back.
 func (a *API) spread() time.Duration {
-	d := a.o.RetryMin
-	if more := a.o.RetryMax - d; more > 0 {
+	d := a.live().RetryMin
+	if more := a.live().RetryMax - d; more > 0 {
 		d += rand.N(more + 1)
 	}
 	return d

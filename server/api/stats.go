@@ -126,10 +126,10 @@ func (h *house) figures() figures {
 
 // limits are those that hold now.
 func (h *house) limits() []Limit {
-	if h.o.Limits == nil {
+	if h.o.InForce == nil {
 		return nil
 	}
-	return h.o.Limits()
+	return h.o.InForce()
 }
 
 // held is the age of the oldest event in the ring, in seconds; 0 while it is empty.

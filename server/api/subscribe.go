@@ -46,6 +46,12 @@ func (a *API) subscribe(r *request, req *fasthttp.Request) (*fanout.Subscription
 	if a.draining.Load() {
 		return nil, a.unavailable(isDraining, "the server drains; come back in a few seconds")
 	}
+	if a.full() {
+		return nil, a.outOfMemory()
+	}
+	if f := a.crowded(sub); f != nil {
+		return nil, f
+	}
 	return sub, nil
 }
 
