@@ -28,6 +28,7 @@ import (
 // A weighing is a server under the scales, and the streams that are held of it.
 type weighing struct {
 	base, debug string
+	header      string // of requests for streams: whole lines
 	port        string
 	streams     []net.Conn
 }
@@ -87,6 +88,11 @@ func steps() []step {
 		{"the same by the long way (a head of over 4 KiB)", "stream", 10_000, nil, published(1, 100),
 			func(w *weighing) error {
 				return w.subscribe(10_000, func(int) string { return query([]string{topicName(0)}) + "&_=" + strings.Repeat("x", 4<<10) })
+			}},
+		{"a compressed stream of a shared audience (gzip)", "stream", 10_000, nil, published(1, 100),
+			func(w *weighing) error {
+				w.header = "Accept-Encoding: gzip\r\n"
+				return w.subscribe(10_000, func(int) string { return query([]string{topicName(0)}) })
 			}},
 		{"a stream that is an audience of its own (one topic each, published before)", "stream", 10_000, nil, published(10_000, 100),
 			func(w *weighing) error {
@@ -316,7 +322,7 @@ func (w *weighing) subscribe(n int, query func(k int) string) error {
 			return err
 		}
 		w.streams = append(w.streams, c)
-		if _, err := fmt.Fprintf(c, "GET /events?%s HTTP/1.1\r\nHost: bench\r\n\r\n", query(k)); err != nil {
+		if _, err := fmt.Fprintf(c, "GET /events?%s HTTP/1.1\r\nHost: bench\r\n%s\r\n", query(k), w.header); err != nil {
 			return err
 		}
 		c.SetReadDeadline(time.Now().Add(10 * time.Second))

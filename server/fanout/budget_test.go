@@ -1,6 +1,7 @@
 package fanout
 
 import (
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -93,6 +94,46 @@ func TestCompressedFlushAllocatesNothing(t *testing.T) {
 		if n := cap(a.packed.places) * int(unsafe.Sizeof(a.packed.places[0])); n >= 64*len(a.members) {
 			t.Errorf("%d members take %d bytes more", len(a.members), n)
 		}
+	}
+}
+
+// On the heap, all in all, a stream of a shared audience takes less than 64 bytes
+// more where it is compressed: its place, and its part of the window and of the
+// compressors.
+func TestCompressedStreamTakesLessThan64BytesMore(t *testing.T) {
+	if poolsForget {
+		t.Skip("the race detector takes memory of its own")
+	}
+	const streams = 10_000
+	heap := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.GC() // what pools hold goes with the second
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	each := func(coding encode.Coding) float64 {
+		h := newHouse(t, houseOptions{ringSize: 1 << 20})
+		h.sh.sys = deaf{h.ground}
+		before := heap()
+		for range streams {
+			h.subscribe(&Subscription{Topics: []string{"a"}, Coding: coding})
+		}
+		for range 200 {
+			h.publish(t, "a", strings.Repeat("x", 100))
+			h.sh.pass(h.ground.time)
+		}
+		after := heap()
+		if n := h.sh.stats.lagging.Load(); n != 0 || len(h.sh.audiences) != 1 {
+			t.Fatalf("%d lag, in %d audiences", n, len(h.sh.audiences))
+		}
+		runtime.KeepAlive(h)
+		return float64(after-before) / streams
+	}
+	plain, packed := each(encode.Identity), each(encode.Gzip)
+	t.Logf("%.0f bytes of heap a stream with its test socket, compressed %.0f", plain, packed)
+	if packed-plain >= 64 {
+		t.Errorf("%.0f bytes more", packed-plain)
 	}
 }
 
