@@ -71,18 +71,19 @@ func (m *meters) giveBack(k publisherKey, n, rate int) {
 	m.mu.Unlock()
 }
 
-// forgetLocked makes room: of those who owe nothing, or else of some.
+// forgetLocked makes room: of a few, those who owe nothing, or else the last one looked at. Looking
+// at all would let strangers without end keep everybody waiting.
 func (m *meters) forgetLocked(now int64) {
-	for k, due := range m.due {
-		if due <= now {
+	const few = 32
+	looked := 0
+	for k, due := range m.due { // in random order
+		looked++
+		if due <= now || looked == few && len(m.due) >= mostMetered {
 			delete(m.due, k)
 		}
-	}
-	for k := range m.due {
-		if len(m.due) < mostMetered {
+		if looked == few {
 			return
 		}
-		delete(m.due, k)
 	}
 }
 
