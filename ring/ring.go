@@ -2,7 +2,7 @@ package ring
 
 // The ring: a directory of segments between tail and head.
 //
-// Room, Drop and Append are the writer's, one goroutine at a time. All else:
+// Room, Drop, Restart and Append are the writer's, one goroutine at a time. All else:
 // any goroutine.
 
 import (
@@ -241,6 +241,28 @@ func (r *Ring) Drop() {
 		r.segments[uint64(old)>>r.shift&uint64(len(r.segments)-1)].Store(nil)
 		r.allocated.Add(-1 << r.shift)
 	}
+}
+
+// Restart drops every entry and forgets the ids: the next one may have any. Positions go on, so
+// that a reader finds out that it was overtaken; those who search by id must stand still
+// meanwhile. Writer.
+func (r *Ring) Restart() {
+	for r.w.head != r.w.tail {
+		r.Drop()
+	}
+	if s := r.w.open; s != nil {
+		// Its marks are of the ids that were.
+		s.putPad(uint(r.w.head - s.base))
+		r.w.head = s.base + Position(len(s.data))
+		r.w.tail = r.w.head
+		r.head.Store(uint64(r.w.head))
+		r.tail.Store(uint64(r.w.tail))
+		r.segments[uint64(s.base)>>r.shift&uint64(len(r.segments)-1)].Store(nil)
+		r.allocated.Add(-1 << r.shift)
+		r.w.open = nil
+	}
+	r.w.newestID = 0
+	r.newest.Store(nil)
 }
 
 // Append appends an entry with a copy of the frame and returns its position. Readers see it

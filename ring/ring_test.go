@@ -442,3 +442,34 @@ func wantPanic(t *testing.T, want string, f func()) {
 	}()
 	f()
 }
+
+// A ring that begins anew takes any ids, and finds nothing of the old ones.
+func TestRestart(t *testing.T) {
+	for _, fill := range []int{0, 1, 100, 3000} {
+		r, err := New(MinSize, 1<<10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		appendIDs := func(from, n int) {
+			for id := from; id < from+n; id++ {
+				for !r.Room(100) {
+					r.Drop()
+				}
+				r.Append(Header{ID: uint64(id), Kind: Event, Prev: None, Skip: None, Number: 1, Topic: 1}, make([]byte, 100))
+			}
+		}
+		appendIDs(1_000_000, fill)
+		before := r.Head()
+		r.Restart()
+		if _, _, ok := r.Oldest(); ok || r.Tail() != r.Head() || r.Head() < before || r.NewestID() != 0 {
+			t.Fatalf("after %d entries: tail %d, head %d (was %d), newest %d; want an empty ring further on", fill, r.Tail(), r.Head(), before, r.NewestID())
+		}
+		appendIDs(1, fill)
+		for _, id := range []uint64{0, uint64(fill) / 2, uint64(fill)} {
+			e, ok := r.At(r.After(id))
+			if newest := uint64(fill); ok != (id < newest) || ok && e.ID() <= id {
+				t.Errorf("after %d entries: the one after %d: %t", fill, id, ok)
+			}
+		}
+	}
+}

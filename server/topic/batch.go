@@ -68,6 +68,7 @@ func (s *Sequencer) PublishBatch(ps []Publication, ids []uint64) (fresh int, err
 // publishBatch publishes a judged batch of one event or more, whatever its keys. Those of keyed, if
 // there is one, are known before a Freeze finds this publisher outside.
 func (s *Sequencer) publishBatch(ps []Publication, ids []uint64, keyed *keyed) error {
+	s.mustGiveIDs()
 	n, size := slice(ps)
 	granted, err := s.enter(waits, size)
 	if err != nil {
@@ -192,7 +193,7 @@ type frameIn struct {
 // add encodes a publication's frames into buf, each with room for its id line behind it.
 func (sc *scratch) add(p *Publication) (f frameIn) {
 	f.from, f.to = len(sc.buf), len(sc.buf)
-	if !p.onlyEnds() {
+	if !p.OnlyEnds() {
 		sc.buf, f.typeEnd = encode.AppendFrame(sc.buf, &p.Event)
 		f.to = len(sc.buf)
 		sc.buf = slices.Grow(sc.buf, encode.MaxIDLine)[:f.to+encode.MaxIDLine]

@@ -38,8 +38,8 @@ func (t *Topic) Ended() (id uint64, ok bool) {
 	return id, id != 0 && t.newest.Load() == id
 }
 
-// onlyEnds reports whether the publication is the end of its topic and nothing else.
-func (p *Publication) onlyEnds() bool {
+// OnlyEnds reports whether the publication is the end of its topic and nothing else. Any goroutine.
+func (p *Publication) OnlyEnds() bool {
 	return p.Close && p.Event.Type == "" && p.Event.Retry == 0 && len(p.Event.Data) == 0
 }
 

@@ -21,11 +21,12 @@ const searchSteps = 256
 
 // claimLocked gives t a place among the published, if it has none. done is false
 // when that has taken long enough, and the caller lets others have the lock and calls
-// again. The server's own topics get a place where there is none. The caller holds t.
+// again. The server's own topics get a place where there is none, and so do those of a backplane:
+// their events are published already, and the ring bounds how many they are. The caller holds t.
 func (s *Sequencer) claimLocked(t *Topic) (done bool, err error) {
 	if !t.claimed.Load() {
 		if len(s.byNumber) >= s.maxTopics && !IsOwn(t.name) {
-			if done, err = s.makePlaceLocked(); !done || err != nil {
+			if done, err = s.makePlaceLocked(); !done || err != nil && !s.backplane {
 				return done, err
 			}
 		}

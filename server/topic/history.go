@@ -21,7 +21,7 @@ type Found struct {
 // the ring nor kept, or not known here (the id is older than Since). It is exact at
 // some moment of the call. Any goroutine.
 func (s *Sequencer) Lost(t *Topic, after uint64) bool {
-	if after < t.since {
+	if after < t.Since() {
 		return true
 	}
 	if t.newest.Load() <= after {
@@ -160,7 +160,7 @@ const (
 func (g *gatherer) run(from, limit ring.Position) ring.Position {
 	if from == 0 {
 		for _, t := range g.topics {
-			g.lost = g.lost || max(g.after, g.floors[t]) < t.since
+			g.lost = g.lost || max(g.after, g.floors[t]) < t.Since()
 		}
 	}
 	limit = min(limit, g.s.ring.Head())

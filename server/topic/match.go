@@ -192,4 +192,4 @@ func (tb *Table) MatchingIn(found []*Topic, i int, patterns []Pattern, after uin
 
 // NewestForgotten returns the newest id of all topics that were forgotten, or the start's: what
 // a pattern can be told of is complete from there on. Any goroutine.
-func (tb *Table) NewestForgotten() uint64 { return max(tb.start, tb.newestForgotten.Load()) }
+func (tb *Table) NewestForgotten() uint64 { return max(tb.start.Load(), tb.newestForgotten.Load()) }

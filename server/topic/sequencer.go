@@ -65,6 +65,11 @@ type Options struct {
 	PublishWait time.Duration // how long a publisher waits at the most; 0: 10 s
 	MaxWaiting  int           // how many wait at the most, more are refused; 0: 1,024
 
+	// Backplane says that events get their ids elsewhere and come by Append alone. History here is
+	// complete from the id Since on.
+	Backplane bool
+	Since     uint64
+
 	Now  func() int64 // microseconds since 1970; nil: the clock. Any goroutine
 	Seed uint64       // of the hash by which names are laid down; 0: random, so that nobody can choose names that lie together
 
@@ -88,7 +93,7 @@ type Sequencer struct {
 	ring       *ring.Ring
 	table      *Table
 	now        func() int64
-	startID    uint64
+	backplane  bool
 	maxFrame   int
 	maxTopics  int
 	keep       int
@@ -97,6 +102,9 @@ type Sequencer struct {
 	leastBound int   // bytes that a shard may always leave unread
 	mostBound  int   // bytes that it never may
 	followers  []*Follower
+
+	startID atomic.Uint64 // moved on only by Restart
+	base    atomic.Uint64 // the newest id while there is no entry: moved on only by Restart and Lose
 
 	gate gate
 	keys keys
@@ -142,16 +150,19 @@ func New(o Options) (*Sequencer, error) {
 	if o.Now == nil {
 		o.Now = func() int64 { return time.Now().UnixMicro() }
 	}
-	start := uint64(max(o.Now(), 0))
+	start, known := uint64(max(o.Now(), 0)), uint64(0)
+	if o.Backplane {
+		start, known = 0, o.Since
+	}
 	if o.Past != nil {
-		start = o.Past.StartID
+		start, known = o.Past.StartID, o.Past.known
 	}
 	quarter := r.Size() / 4
 	s := &Sequencer{
 		ring:       r,
-		table:      newTable(start, o.Seed),
+		table:      newTable(max(start, known), o.Seed),
 		now:        o.Now,
-		startID:    start,
+		backplane:  o.Backplane,
 		maxFrame:   o.MaxEventSize,
 		maxTopics:  or(o.MaxTopics, 1_000_000),
 		keep:       o.Keep,
@@ -162,11 +173,13 @@ func New(o Options) (*Sequencer, error) {
 		left:       make(chan struct{}, 1),
 		drained:    make(chan struct{}),
 		keys:       newKeys(or(o.MaxKeys, 1_000_000)),
-		lastID:     start,
+		lastID:     max(start, known),
 		byNumber:   make(map[uint64]*Topic),
 		silent:     ageHeap{at: func(t *Topic) *aging { return &t.inSilent }},
 		keepers:    ageHeap{at: func(t *Topic) *aging { return &t.inKeepers }},
 	}
+	s.startID.Store(start)
+	s.base.Store(max(start, known))
 	s.gate = gate{
 		s:          s,
 		shed:       o.Shed,
@@ -204,12 +217,16 @@ func (s *Sequencer) Ring() *ring.Ring { return s.ring }
 func (s *Sequencer) Table() *Table { return s.table }
 
 // StartID returns the id after which this process's ids begin: the time of its start. What was
-// before it is not known here. Any goroutine.
-func (s *Sequencer) StartID() uint64 { return s.startID }
+// before it is not known here. With a backplane it is 0, for ids do not begin with a process, or
+// where the present stream begins. Any goroutine.
+func (s *Sequencer) StartID() uint64 { return s.startID.Load() }
 
-// NewestID returns the newest id given, or StartID as long as there is none. It is
+// NewestID returns the newest id there is, or the one after which ids begin as long as there is none. It is
 // never less than the ids before a head that the caller has loaded earlier. Any goroutine.
-func (s *Sequencer) NewestID() uint64 { return max(s.startID, s.ring.NewestID()) }
+func (s *Sequencer) NewestID() uint64 { return max(s.base.Load(), s.ring.NewestID()) }
+
+// Backplane tells whether events come by Append alone. Any goroutine.
+func (s *Sequencer) Backplane() bool { return s.backplane }
 
 // BeforeID returns the id at the ring's tail, or one more than the newest where the ring is
 // empty: what a gap gives as its end. Any goroutine.
@@ -281,6 +298,7 @@ const (
 )
 
 func (s *Sequencer) publish(p *Publication, how patience) (id uint64, err error) {
+	s.mustGiveIDs()
 	size, err := s.judge(p)
 	if err != nil {
 		return 0, err

@@ -28,6 +28,7 @@ type State struct {
 	seed            [2]uint64
 	numbers         uint64
 	newestForgotten uint64
+	known           uint64 // the id from which on names that were never here are known
 	slots           []forgottenSlot
 	topics          []topicState
 	keys            []keyState
@@ -71,7 +72,7 @@ func (s *Sequencer) Export() *State {
 	defer s.mu.Unlock()
 	tb := s.table
 	st := &State{
-		StartID: s.startID, LastID: s.lastID, LastTime: s.lastTime, Dropped: s.dropped.Load(),
+		StartID: s.startID.Load(), known: tb.start.Load(), LastID: s.lastID, LastTime: s.lastTime, Dropped: s.dropped.Load(),
 		Tail: s.ring.Tail(), Head: s.ring.Head(),
 		Events: s.events, Bytes: s.bytes, Lost: s.forgotten,
 		seed: tb.seed, numbers: tb.numbers.Load(), newestForgotten: tb.newestForgotten.Load(),
@@ -96,7 +97,7 @@ func (s *Sequencer) Export() *State {
 
 func (t *Topic) export() topicState {
 	st := topicState{
-		name: t.name, number: t.number, since: t.since,
+		name: t.name, number: t.number, since: t.since.Load(),
 		head: ring.Position(t.head.Load()), newest: t.newest.Load(), ended: t.ended.Load(),
 		events: t.events.Load(), bytes: t.bytes.Load(), time: t.time.Load(),
 		published: t.claimed.Load(), silent: t.isSilent,
@@ -110,7 +111,7 @@ func (t *Topic) export() topicState {
 // Code writes or reads the state.
 func (st *State) Code(c *handover.Coder) {
 	c.Word("sequencer")
-	for _, v := range []*uint64{&st.StartID, &st.LastID, &st.Dropped, &st.Events, &st.Bytes, &st.Lost, &st.seed[0], &st.seed[1], &st.numbers, &st.newestForgotten} {
+	for _, v := range []*uint64{&st.StartID, &st.LastID, &st.Dropped, &st.Events, &st.Bytes, &st.Lost, &st.seed[0], &st.seed[1], &st.numbers, &st.newestForgotten, &st.known} {
 		handover.Num(c, v)
 	}
 	handover.Num(c, &st.LastTime)
@@ -148,6 +149,7 @@ func (s *Sequencer) goOn(st *State) {
 	s.lastID, s.lastTime = st.LastID, st.LastTime
 	s.events, s.bytes, s.forgotten = st.Events, st.Bytes, st.Lost
 	s.dropped.Store(st.Dropped)
+	s.base.Store(st.LastID)
 	s.settled.Store(uint64(st.Head))
 	s.table.seed = st.seed
 }
@@ -200,7 +202,9 @@ func (s *Sequencer) loadLocked(st *topicState) error {
 		p.mu.Unlock()
 		return fmt.Errorf("the state of a sequencer has topic %q with the number %d twice, or beyond %d", st.name, st.number, tb.numbers.Load())
 	}
-	t := tb.addLocked(p, &Topic{name: st.name, number: st.number, since: st.since})
+	t := &Topic{name: st.name, number: st.number}
+	t.since.Store(st.since)
+	tb.addLocked(p, t)
 	p.mu.Unlock()
 	t.head.Store(uint64(st.head))
 	t.newest.Store(st.newest)

@@ -28,7 +28,7 @@ import (
 type Topic struct {
 	name   string
 	number uint64
-	since  uint64
+	since  atomic.Uint64 // moved on only by Lose and Restart
 
 	head   atomic.Uint64 // position of the newest entry; ring.None before the first
 	newest atomic.Uint64 // its id, stored after the head; 0 before the first
@@ -76,8 +76,9 @@ func (t *Topic) Number() uint64 { return t.number }
 
 // Since returns the id from which on the topic's history here is complete, but for what
 // has left the ring: where the server started, or for a name that may have been here
-// before, the newest id forgotten that could have been its own. Any goroutine.
-func (t *Topic) Since() uint64 { return t.since }
+// before, the newest id forgotten that could have been its own; with a backplane, where what is
+// known of its stream here begins. Any goroutine.
+func (t *Topic) Since() uint64 { return t.since.Load() }
 
 // Newest returns the id of the topic's newest entry, false when there was none. The
 // position is that entry's, or already a newer one's; the tail may have passed it. Any
@@ -195,9 +196,9 @@ const (
 
 // A Table has the topics by name. Its zero value is of no use: the sequencer makes it.
 type Table struct {
-	seed     [2]uint64 // of the hash by which names are in parts; the same in a process that takes over
-	start    uint64    // since of what was never here
-	counters int       // of each topic: one for publishers, one for each shard
+	seed     [2]uint64     // of the hash by which names are in parts; the same in a process that takes over
+	start    atomic.Uint64 // since of what was never here
+	counters int           // of each topic: one for publishers, one for each shard
 	numbers  atomic.Uint64
 	len      atomic.Int64
 	released atomic.Pointer[Topic] // stack of topics to look at again before one is forgotten
@@ -222,7 +223,8 @@ func newTable(start, seed uint64) *Table {
 	if seed != 0 {
 		seeds = [2]uint64{seed, fold(seed|1, 0x9e3779b97f4a7c15) | 1}
 	}
-	tb := &Table{seed: seeds, start: start, counters: 1, forgotten: new([slots]atomic.Uint64)}
+	tb := &Table{seed: seeds, counters: 1, forgotten: new([slots]atomic.Uint64)}
+	tb.start.Store(start)
 	for i := range tb.parts {
 		tb.parts[i].topics = make(map[string]*Topic)
 	}
@@ -323,7 +325,7 @@ func (tb *Table) makeLocked(p *part, name string) *Topic {
 	// The caller's string may be a piece of a request.
 	t := &Topic{name: strings.Clone(name), number: tb.numbers.Add(1)}
 	// The slot is read with the lock that forgetting this name takes to remove it.
-	t.since = max(tb.start, tb.slot(name).Load())
+	t.since.Store(max(tb.start.Load(), tb.slot(name).Load()))
 	return tb.addLocked(p, t)
 }
 
