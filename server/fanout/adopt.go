@@ -186,6 +186,7 @@ func (sh *shard) adoptStream(m *subscriber, st *streamState, home *audienceState
 	l := sh.newLag(m)
 	l.cursor, l.opening, l.past, l.reason = st.cursor, st.opening, st.past, st.reason
 	l.fellUntil, l.fell, l.unknown, l.skim, l.bare = st.fellUntil, st.fell, st.unknown, st.skim, st.bare
+	l.broken, l.was = st.broken, st.was
 	for _, number := range st.topics {
 		if t, ok := sh.seq.Topic(number); ok {
 			l.topics = append(l.topics, t)

@@ -104,7 +104,7 @@ type lapse struct {
 // that it makes progress. Where it loses nothing its cursor moves on.
 func (sh *shard) lapse(m *subscriber) (lost lapse) {
 	a, l, b := m.audience, m.lag, &sh.bounds
-	if b.maxLag == 0 || l.opening != nil || l.past.due() || l.known.floors != nil || l.bare || l.skims(a) {
+	if b.maxLag == 0 || l.opening != nil || l.past.due() || l.broken || l.known.floors != nil || l.bare || l.skims(a) {
 		return lost
 	}
 	to, _ := sh.limit(m)

@@ -288,6 +288,7 @@ func (sh *shard) exportStream(m *subscriber, audience int32, x *exporter) stream
 	}
 	st.cursor, st.opening, st.past, st.reason = l.cursor, l.opening, l.past, l.reason
 	st.fellUntil, st.fell, st.unknown, st.skim, st.bare = l.fellUntil, l.fell, l.unknown, l.skim, l.bare
+	st.broken, st.was = l.broken, l.was
 	st.rest = sh.exportRest(m, x)
 	for _, t := range l.topics {
 		if !t.Forgotten() {

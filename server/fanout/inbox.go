@@ -28,12 +28,13 @@ type command struct {
 	n      int                 // laggards: how many
 	answer chan<- []StreamInfo // laggards: one answer, without waiting: it has room
 
-	frozen chan<- shardState // freeze: the answer, once the shard has come to rest; it has room
-	shares []share           // adopt
-	done   chan<- error      // give, adopt, let go: the answer; it has room
-	first  int               // give: where the shard's sockets begin among all
-	to     int32             // give: over which unix socket
-	until  time.Time         // give: how long it may take
+	frozen  chan<- shardState // freeze: the answer, once the shard has come to rest; it has room
+	shares  []share           // adopt
+	done    chan<- error      // give, adopt, let go: the answer; it has room
+	first   int               // give: where the shard's sockets begin among all
+	to      int32             // give: over which unix socket
+	until   time.Time         // give: how long it may take
+	barrier barrier           // break: where the shard stands still
 }
 
 type commandKind uint8
@@ -48,6 +49,7 @@ const (
 	commandAdopt
 	commandLetGo
 	commandLimit
+	commandBreak
 	commandStop
 )
 

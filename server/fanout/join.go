@@ -77,8 +77,7 @@ func (sh *shard) rewind(m *subscriber, r Rewind) {
 	case r.All:
 		m.told = 0
 	case r.Since > 0:
-		// Ids are times, in microseconds.
-		m.told = uint64(max(0, sh.clock.Add(-r.Since).UnixMicro()))
+		m.told = sh.seq.IDAt(sh.clock.Add(-r.Since).UnixMicro())
 	case r.Count > 0:
 		m.told = 0
 		if m.audience.wild != nil {

@@ -10,7 +10,6 @@ package fanout
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"syscall"
 
@@ -258,6 +257,7 @@ func (sh *shard) served(m *subscriber, s *slice, n int) {
 	}
 	l.past.rewind = s.rewind
 	rewound := s.rewind
+	l.broken, l.was = l.broken && len(s.bytes) == 0, 0
 	l.past.passed(l.cursor, s.place, m.audience)
 	if rewound && !l.past.rewind {
 		m.told = max(m.told, l.past.untilID) // what it did not ask for before that is no loss
@@ -324,16 +324,8 @@ func slackOf(r *ring.Ring) ring.Position {
 func (sh *shard) lapAll() {
 	sh.judgeUnread()
 	// In an order that a simulation can repeat.
-	for _, a := range slices.SortedFunc(maps.Values(sh.audiences), func(a, b *audience) int { return cmp.Compare(a.key, b.key) }) {
-		from, told := sh.position(a), sh.servedID(a)
-		if a.pace != nil && a.pace.stirred {
-			sh.unschedule(a)
-			a.pace.calm()
-		}
-		sh.lap(a, from, told)
-		// Ends and new beginnings may be among what was not read.
-		a.set(over, false)
-		sh.ended = append(sh.ended, a)
+	for _, a := range sh.inOrder() {
+		sh.lapAudience(a)
 	}
 }
 

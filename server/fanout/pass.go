@@ -213,6 +213,8 @@ func (sh *shard) obey(c command) {
 		c.answer <- sh.furthestBehind(c.n)
 	case commandLimit:
 		sh.obeyLimits(&c.limits)
+	case commandBreak:
+		sh.standStill(&c.barrier)
 	case commandStop:
 		sh.stop = true
 	}

@@ -51,7 +51,7 @@ type shared struct {
 // without an event between them, however fast the ring moves on.
 func (sh *shard) nextSlice(m *subscriber) slice {
 	a, l := m.audience, m.lag
-	plain := l.opening == nil && !l.past.due()
+	plain := l.opening == nil && !l.past.due() && !l.broken
 	if c := &sh.shared; plain && c.audience == a && c.cursor == l.cursor && c.after <= m.told && m.told < c.firstID {
 		return c.slice
 	}
@@ -147,6 +147,7 @@ func (sh *shard) look(m *subscriber) (s slice, found []topic.Found) {
 	badID := l.opening != nil && l.opening.BadID != ""
 	silent := badID || rewind && l.opening != nil // it is sent a gap anyway; it asked for what is there
 	s, found = sh.lookFor(m, skims, rewind)
+	s.gap = s.gap || l.broken
 	if s.gap && rewind && !silent && (skims || len(found) == 0 && s.next < limit) {
 		// All of the past that was left is lost, and a gap wants an event behind it. Or some of
 		// it is, which is no loss to who asked for the newest alone.
@@ -329,7 +330,7 @@ func (p *past) passed(cursor ring.Position, place int32, a *audience) {
 // appendGap says that events after what m was told and before the ring's tail
 // are gone. stands is the gap's own id.
 func (sh *shard) appendGap(buf []byte, m *subscriber, stands uint64) []byte {
-	g := encode.Gap{After: strconv.FormatUint(m.told, 10), Before: sh.seq.BeforeID(), Reason: gapName(m.lag.reason)}
+	g := encode.Gap{After: strconv.FormatUint(m.atBreak(), 10), Before: sh.seq.BeforeID(), Reason: gapName(m.lag.reason)}
 	for _, t := range sh.topicsOf(m) {
 		if sh.seq.Lost(t, m.told) {
 			g.Topics = append(g.Topics, t.Name())

@@ -78,6 +78,8 @@ type streamState struct {
 	unknown   bool
 	skim      bool
 	bare      bool
+	broken    bool
+	was       uint64
 }
 
 // A restState is a rest. The chunk always travels; where it can be made again it is compared with
@@ -173,6 +175,8 @@ func (m *streamState) code(c *handover.Coder) {
 	c.Bool(&m.unknown)
 	c.Bool(&m.skim)
 	c.Bool(&m.bare)
+	c.Bool(&m.broken)
+	handover.Num(c, &m.was)
 }
 
 func (p *past) code(c *handover.Coder) {

@@ -62,6 +62,8 @@ type lag struct {
 	fell      bool
 	unknown   bool // one that was forgotten may have had something newer as well
 
+	was uint64 // where ids begin anew: the last id of the old ones that it was told
+
 	blocked bool // waits for writability
 	queued  bool // waits in shard.ready
 	parked  bool // ahead of its audience: waits for the audience's flush
@@ -72,6 +74,8 @@ type lag struct {
 	why    Disconnect // ... for this reason
 	looks  uint8      // how often its full socket was looked at since it took something
 	unsent int32      // bytes that it held then
+
+	broken bool // is to be told of a gap, whatever the ring says: see broken.go
 }
 
 // A past is what a joiner asked for of the time before it came: the zero value

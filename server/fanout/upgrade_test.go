@@ -192,7 +192,7 @@ func TestEveryFieldIsHandedOverOrMadeAnew(t *testing.T) {
 		handed, anew string
 	}{
 		{subscriber{}, "audience lag told sent state onLag ticket", "fd slot at armed owed"},
-		{lag{}, "cursor rest opening past known reason topics fellUntil fell unknown skim bare", "at blocked queued parked ending looks unsent why"},
+		{lag{}, "cursor rest opening past known reason topics fellUntil fell unknown skim bare broken was", "at blocked queued parked ending looks unsent why"},
 		{past{}, "until untilID after rewind snapshot next", ""},
 		{known{}, "floors forgotten until", ""},
 		{rest{}, "own held first end after size sent", ""},
