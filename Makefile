@@ -20,15 +20,25 @@ BENCH    ?= .
 COUNT    ?= 6
 BASE     ?= HEAD
 ADDRESS  ?= 127.0.0.1:8080
+NATS_PORT ?= 4222
 
 # The race detector needs cgo and a C compiler.
 CC_FOUND := $(shell command -v $${CC:-gcc} 2>/dev/null || command -v cc 2>/dev/null)
 RACE     := $(if $(CC_FOUND),-race)
 
-.PHONY: run build test check fuzz simulate golden bench bench-record figures compare profile hooks help clean
+.PHONY: run run-cluster build test check fuzz simulate golden bench bench-record figures compare profile hooks help clean
 
 run: build ## build bin/penstock and serve on 127.0.0.1:8080 with the demo feeds
 	exec bin/penstock serve --demo --listen $(ADDRESS)
+
+run-cluster: build ## three nodes on ports 8080 to 8082; the first has a NATS server in it and publishes the demo
+	@dir=$$(mktemp -d); \
+	trap 'trap - EXIT INT TERM; kill $$(jobs -p) 2>/dev/null; wait; rm -rf "$$dir"' EXIT INT TERM; \
+	bin/penstock serve --listen 127.0.0.1:8080 --nats-embedded "$$dir" --nats-listen 127.0.0.1:$(NATS_PORT) --demo & \
+	for i in $$(seq 100); do (exec 3<>/dev/tcp/127.0.0.1/8080) 2>/dev/null && break; sleep 0.1; done; \
+	bin/penstock serve --listen 127.0.0.1:8081 --nats nats://127.0.0.1:$(NATS_PORT) & \
+	bin/penstock serve --listen 127.0.0.1:8082 --nats nats://127.0.0.1:$(NATS_PORT) & \
+	wait
 
 build: ## build bin/penstock, one static file
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/penstock ./cmd/penstock

@@ -79,6 +79,20 @@ type Config struct {
 	PublishRate int           `name:"publish-rate" group:"Publishing" default:"0" min:"0" max:"100000000" unit:"events a second, 0: no limit" help:"How fast one publisher may publish: one token, or one address (an IPv6 /64) where none is asked for. A second's worth may come at once; a larger batch is taken as a whole and paid off. Faster ones get 429. What all publishers together may do the subscribers' shards decide (--overload)."`
 	PublishWait time.Duration `name:"publish-wait" group:"Publishing" default:"10s" min:"1ms" max:"1h" unit:"duration" help:"Longest wait of a publish for shards to keep up; then 503, and nothing was published."`
 
+	Nats              []string      `name:"nats" group:"More machines" default:"" unit:"url, repeatable" help:"NATS servers whose JetStream carries the events between nodes: nats://host:4222, tls://host:4222. Without any, and without --nats-embedded, this machine is alone."`
+	NatsStream        string        `name:"nats-stream" group:"More machines" default:"PENSTOCK" unit:"name" help:"The stream that holds the events; their ids are its sequence. Where it is missing it is made, if this user may."`
+	NatsSubjectPrefix string        `name:"nats-subject-prefix" group:"More machines" default:"auto" unit:"tokens, auto or none" help:"What stands before the topic in a subject. auto: penstock, but none for a stream that is there and has other subjects."`
+	NatsCreds         string        `name:"nats-creds" group:"More machines" default:"" unit:"path" help:"A file with a NATS user's JWT and seed (.creds)."`
+	NatsNKey          string        `name:"nats-nkey" group:"More machines" default:"" unit:"path" help:"A file with an nkey's seed."`
+	NatsTLSCA         string        `name:"nats-tls-ca" group:"More machines" default:"" unit:"path" help:"A file with the certificates (PEM) that NATS servers are trusted by, instead of the system's."`
+	NatsTLSCert       string        `name:"nats-tls-cert" group:"More machines" default:"" unit:"path" help:"A file with this node's certificate for NATS (PEM); with --nats-tls-key."`
+	NatsTLSKey        string        `name:"nats-tls-key" group:"More machines" default:"" unit:"path" help:"A file with the key of --nats-tls-cert (PEM)."`
+	NatsEmbedded      string        `name:"nats-embedded" group:"More machines" default:"" unit:"directory" help:"Runs a NATS server with JetStream in this process and keeps the stream in the directory: events and ids survive a restart."`
+	NatsListen        string        `name:"nats-listen" group:"More machines" default:"" unit:"host:port" help:"Where other nodes reach the embedded NATS server, which asks nobody who they are. Without it only this process does."`
+	NatsSync          time.Duration `name:"nats-sync" group:"More machines" default:"2m" min:"0s" max:"1h" unit:"duration, 0s: for each event" help:"How often the embedded NATS server makes sure that events are on the disk and not only with the kernel: what a power cut may cost."`
+	PublishTimeout    time.Duration `name:"publish-timeout" group:"More machines" default:"5s" min:"10ms" max:"1h" unit:"duration" help:"How long a publish waits for NATS; then 503. So does the start of a node."`
+	HistoryStreams    int           `name:"history-streams" group:"More machines" default:"64" min:"1" max:"100000" unit:"subscribers" help:"How many subscribers at once are given history older than the ring, up to 1 MiB each at a time; more are told to come back."`
+
 	DrainTime time.Duration `name:"drain-time" group:"Running" default:"5s" min:"0s" max:"24h" unit:"duration" help:"At SIGTERM streams are ended one after the other over this time, so that their subscribers do not all come back at once."`
 	Demo      bool          `name:"demo" group:"Running" default:"false" help:"Publishes the demo feeds: recorded earthquakes, simulated stocks."`
 	LogLevel  string        `name:"log-level" group:"Running" default:"info" oneof:"debug,info,warn,error" unit:"debug, info, warn or error" help:"What is logged, to standard error."`
@@ -270,6 +284,9 @@ func (c *Config) Check() error {
 		return fmt.Errorf("--retry-min %s: allowed is at most --retry-max %s", c.RetryMin, c.RetryMax)
 	}
 	if _, err := auth.New(c.policy()); err != nil {
+		return err
+	}
+	if err := c.checkNats(); err != nil {
 		return err
 	}
 	for _, origin := range c.CORSOrigin {

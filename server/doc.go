@@ -74,6 +74,12 @@
 // complete. So a resume knows exactly whether something of its topics has gone out of reach: then
 // there is a gap event, otherwise not, however far busy topics have pushed the ring on.
 //
+// # More machines
+//
+// With NATS (backplane) the publisher's event goes to a stream, whose sequence is the id, and comes
+// to every node's ring from there by Sequencer.Append. Nothing else is different: shards do not know
+// where ids come from.
+//
 // # Memory
 //
 // The ring is bounded by --ring-size; the newest --keep frames of each topic outlive it, bounded by
@@ -85,7 +91,7 @@
 //
 //	cmd/penstock > server > api > accept > fanout > topic > ring, encode
 //
-// auth and demo import topic; tuning imports nothing. accept calls api only through an interface
+// auth, backplane and demo import topic; tuning imports nothing. accept calls api only through an interface
 // that accept declares and New fills. cmd/penstock/house_test.go holds the table and fails when it
 // is broken.
 package server

@@ -20,6 +20,7 @@ import (
 	"penstock/server/accept"
 	"penstock/server/api"
 	"penstock/server/auth"
+	"penstock/server/backplane"
 	"penstock/server/demo"
 	"penstock/server/fanout"
 	"penstock/server/topic"
@@ -36,6 +37,7 @@ type Server struct {
 	files   tuning.Files
 	room    tuning.Room
 
+	backplane *backplane.Backplane // nil: this machine is alone
 	sequencer *topic.Sequencer
 	shards    *fanout.Shards
 	addresses *accept.Addresses
@@ -87,6 +89,15 @@ func (s *Server) open() (err error) {
 	s.room = s.machine.Room(s.plan(1))
 	s.memory.limit.Store(s.memoryLimit())
 
+	// What carries the events, where there are more nodes.
+	var since uint64
+	if c.hasNats() {
+		if s.backplane, err = backplane.Open(s.natsOptions()); err != nil {
+			return err
+		}
+		since = s.backplane.Since()
+	}
+
 	// The ring and its order.
 	s.sequencer, err = topic.New(topic.Options{
 		RingSize:     int(c.RingSize),
@@ -99,6 +110,8 @@ func (s *Server) open() (err error) {
 		Shed:         c.Overload == "shed",
 		PublishWait:  c.PublishWait,
 		MaxWaiting:   c.MaxRequests / 2,
+		Backplane:    s.backplane != nil,
+		Since:        since,
 	})
 	if err != nil {
 		return err
@@ -127,6 +140,13 @@ func (s *Server) open() (err error) {
 		return err
 	}
 
+	// The stream's newest part, so that whoever was on another node goes on here.
+	if s.backplane != nil {
+		if err := s.fill(); err != nil {
+			return err
+		}
+	}
+
 	// What requests may do, and what they get.
 	policy, err := auth.New(c.policy())
 	if err != nil {
@@ -138,6 +158,7 @@ func (s *Server) open() (err error) {
 	}
 	s.api, err = api.New(api.Options{
 		Sequencer:     s.sequencer,
+		Backplane:     s.carrier(),
 		Shards:        s.shards,
 		Policy:        policy,
 		Origins:       c.CORSOrigin,
@@ -226,7 +247,11 @@ func (s *Server) accepted() accept.Stats {
 
 // startDemo publishes the demo feeds until ctx ends.
 func (s *Server) startDemo(ctx context.Context) error {
-	feeds, err := demo.New(demo.Options{Publisher: s.sequencer})
+	var publisher demo.Publisher = s.sequencer
+	if s.backplane != nil {
+		publisher = s.backplane
+	}
+	feeds, err := demo.New(demo.Options{Publisher: publisher})
 	if err != nil {
 		return err
 	}
@@ -313,6 +338,9 @@ func (s *Server) Close() {
 		doors.Wait()
 		if s.debug != nil {
 			_ = s.debug.Close()
+		}
+		if s.backplane != nil {
+			s.backplane.Close()
 		}
 		if s.shards != nil {
 			s.shards.Close()

@@ -25,10 +25,11 @@ var rooms = map[string][]string{
 	"server/fanout":     {"server/topic", "server/thread", "server/handover", "ring", "encode"},
 	"server/accept":     {"server/fanout", "server/topic", "server/thread", "encode"},
 	"server/auth":       {"server/topic"},
+	"server/backplane":  {"server/topic", "encode"},
 	"server/api":        {"server/accept", "server/auth", "server/fanout", "server/topic", "ring", "encode"},
 	"server/demo":       {"server/topic", "encode"},
 	"server/tuning":     nil,
-	"server":            {"server/api", "server/accept", "server/auth", "server/demo", "server/fanout", "server/handover", "server/topic", "server/tuning", "ring", "encode"},
+	"server":            {"server/api", "server/accept", "server/auth", "server/backplane", "server/demo", "server/fanout", "server/handover", "server/topic", "server/tuning", "ring", "encode"},
 	"server/servertest": {"server", "encode"},
 	"loadtest":          {"encode"},
 	"bench":             {"loadtest", "bench/peers", "encode"},
@@ -43,7 +44,8 @@ var rooms = map[string][]string{
 
 // testRooms says what a package's tests may import beyond that.
 var testRooms = map[string][]string{
-	"server": {"server/servertest"},
+	"server":           {"server/servertest"},
+	"server/backplane": {"server", "server/servertest"},
 }
 
 // doors says where each library may be imported: by whom it is known. A library that is not here
@@ -58,6 +60,7 @@ var doors = map[string][]string{
 	"github.com/alecthomas/kong":         {"cmd/penstock"},
 	"github.com/goccy/go-yaml":           {"cmd/penstock"},
 	"github.com/coreos/go-systemd":       {"cmd/penstock"},
+	"github.com/nats-io":                 {"server/backplane"},
 	"github.com/HdrHistogram":            {"loadtest"},
 	"github.com/prometheus/procfs":       {"loadtest", "server/tuning"},
 }

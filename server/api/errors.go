@@ -70,7 +70,10 @@ func (a *API) fail(resp *fasthttp.Response, r *request, f *failure) {
 // publishFailure turns what the sequencer or the policy said into an answer.
 func (a *API) publishFailure(err error) *failure {
 	var large *topic.FrameTooLargeError
+	var unavailable *topic.UnavailableError
 	switch {
+	case errors.As(err, &unavailable):
+		return a.unavailable(backplaneLost, err.Error())
 	case errors.As(err, &large):
 		return failf(fasthttp.StatusRequestEntityTooLarge, "%v (--max-event-size)", err)
 	case errors.Is(err, topic.ErrDraining):

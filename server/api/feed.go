@@ -20,8 +20,11 @@ const StatsTopic = "$penstock.stats"
 // statsType tells the page these events from those of the other topics on its stream.
 const statsType = "stats"
 
-// Run publishes the figures until ctx ends. One goroutine; the main address's API alone.
+// Run publishes the figures until ctx ends; with a backplane there are none, and the page asks /stats. One goroutine; the main address's API alone.
 func (a *API) Run(ctx context.Context) {
+	if a.o.Backplane != nil {
+		return // every id is the stream's: nobody here can give one to the figures
+	}
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {

@@ -24,6 +24,11 @@ func (a *API) readyz(resp *fasthttp.Response, _ *request) *failure {
 	if a.draining.Load() {
 		return a.unavailable(notRefused, "draining")
 	}
+	if b := a.o.Backplane; b != nil {
+		if err := b.Ready(); err != nil {
+			return a.unavailable(notRefused, "backplane lost: "+err.Error())
+		}
+	}
 	text(resp, fasthttp.StatusOK, "ok")
 	return nil
 }

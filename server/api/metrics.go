@@ -19,6 +19,7 @@ import (
 	"penstock/encode"
 	"penstock/server/accept"
 	"penstock/server/fanout"
+	"penstock/server/topic"
 
 	"github.com/VictoriaMetrics/metrics"
 	"github.com/valyala/fasthttp"
@@ -51,6 +52,17 @@ type family struct {
 // one is a family without a label.
 func one(value func(h *house, f *figures) float64) func(*house, *figures, func(string, float64)) {
 	return func(h *house, f *figures, add func(string, float64)) { add("", value(h, f)) }
+}
+
+// backplane has a backplane's figure, 0 where there is none.
+func backplane(value func(b *topic.BackplaneStats) float64) func(*house, *figures, func(string, float64)) {
+	return one(func(h *house, _ *figures) float64 {
+		if h.o.Backplane == nil {
+			return 0
+		}
+		b := h.o.Backplane.Stats()
+		return value(&b)
+	})
 }
 
 // sum adds a counter of the shards up.
@@ -190,6 +202,27 @@ var families = []family{
 		values: one(func(_ *house, f *figures) float64 { return float64(f.sequencer.Keys) })},
 	{name: "penstock_repeats_total", kind: "counter", help: "Publishes that published nothing, for their key had been used.",
 		values: one(func(_ *house, f *figures) float64 { return float64(f.sequencer.Repeats) })},
+
+	{name: "penstock_backplane_connected", kind: "gauge", help: "1 while this node is connected to NATS and reads its stream; 0 without NATS.",
+		values: backplane(func(b *topic.BackplaneStats) float64 { return truth(b.Connected && b.Reading) })},
+	{name: "penstock_backplane_pending", kind: "gauge", help: "Events that the stream had more, when the newest one was read.",
+		values: backplane(func(b *topic.BackplaneStats) float64 { return float64(b.Pending) })},
+	{name: "penstock_backplane_read_total", kind: "counter", help: "Events read from the stream.",
+		values: backplane(func(b *topic.BackplaneStats) float64 { return float64(b.Read) })},
+	{name: "penstock_backplane_skipped_total", kind: "counter", help: "Messages of the stream that cannot be events.",
+		values: backplane(func(b *topic.BackplaneStats) float64 { return float64(b.Skipped) })},
+	{name: "penstock_backplane_stored_total", kind: "counter", help: "Events published here that the stream has acknowledged.",
+		values: backplane(func(b *topic.BackplaneStats) float64 { return float64(b.Stored) })},
+	{name: "penstock_backplane_failed_total", kind: "counter", help: "Publishes that the stream did not take, or not whole.",
+		values: backplane(func(b *topic.BackplaneStats) float64 { return float64(b.Failed) })},
+	{name: "penstock_backplane_unsure_total", kind: "counter", help: "Publishes of which it is not known whether the stream took the last of it.",
+		values: backplane(func(b *topic.BackplaneStats) float64 { return float64(b.Unsure) })},
+	{name: "penstock_backplane_restarts_total", kind: "counter", help: "Times that reading the stream began again.",
+		values: backplane(func(b *topic.BackplaneStats) float64 { return float64(b.Restarts) })},
+	{name: "penstock_backplane_gaps_total", kind: "counter", help: "Times that the stream had lost something that was not read, or was made anew.",
+		values: backplane(func(b *topic.BackplaneStats) float64 { return float64(b.Gaps) })},
+	{name: "penstock_backplane_histories_total", kind: "counter", help: "Pieces of history older than the ring given to subscribers.",
+		values: backplane(func(b *topic.BackplaneStats) float64 { return float64(b.Histories) })},
 
 	{name: "penstock_topics", kind: "gauge", help: "Topics known, published and subscribed to.",
 		values: one(func(h *house, _ *figures) float64 { return float64(h.o.Sequencer.Table().Len()) })},

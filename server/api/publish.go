@@ -134,23 +134,23 @@ func (a *API) append(p *publish) (err error) {
 		if p.quick {
 			return topic.ErrWouldWait
 		}
-		p.fresh, err = a.o.Sequencer.PublishBatch(p.batch, p.ids)
+		p.fresh, err = a.house.publish.PublishBatch(p.batch, p.ids)
 		return err
 	case p.quick:
 		p.ids[0], err = a.o.Sequencer.TryPublish(&p.batch[0])
 		p.waits = err == topic.ErrWouldWait
 	default:
-		p.ids[0], err = a.o.Sequencer.Publish(&p.batch[0])
+		p.ids[0], err = a.house.publish.Publish(&p.batch[0])
 	}
 	p.fresh = 1
 	return err
 }
 
 // Quick answers a publish of one event, without a key and a content coding, unless it would have to
-// wait or is refused: the long way says why. The accept thread.
+// wait or is refused: the long way says why. With a backplane each waits. The accept thread.
 func (a *API) Quick(ctx *fasthttp.RequestCtx) accept.Quickness {
 	r := request{header: &ctx.Request.Header, listener: accept.Source(ctx).Listener, client: accept.Source(ctx).Remote.Addr()}
-	if a.judge(&r) != nil || r.at != atPublish || isOptions(r.header) || r.headers.coding != nil {
+	if a.o.Backplane != nil || a.judge(&r) != nil || r.at != atPublish || isOptions(r.header) || r.headers.coding != nil {
 		return accept.NotQuick
 	}
 	p := publishes.Get().(*publish)

@@ -31,6 +31,8 @@ const (
 	overSubscribers
 	overPublishRate
 	overMemory
+	backplaneLost
+	overHistory
 	reasonCount = iota
 )
 
@@ -49,6 +51,8 @@ var reasonNames = [reasonCount]string{
 	overSubscribers: "subscribers_per_topic",
 	overPublishRate: "publish_rate",
 	overMemory:      "memory",
+	backplaneLost:   "backplane",
+	overHistory:     "history",
 }
 
 // fulls say what accept found full.

@@ -22,6 +22,7 @@ import (
 // Options are what an API serves, and its limits. All must be set but for those that say so.
 type Options struct {
 	Sequencer *topic.Sequencer
+	Backplane Backplane // carries events between nodes; nil: there is but this one
 	Shards    *fanout.Shards
 	Policy    *auth.Policy
 
@@ -70,6 +71,7 @@ type API struct {
 // house is what the two addresses share.
 type house struct {
 	o        Options
+	publish  publisher
 	origins  []origin
 	front    page
 	count    counters
@@ -84,7 +86,10 @@ type house struct {
 
 // New returns the API of the main addresses. It fails where an origin can't be one.
 func New(o Options) (*API, error) {
-	h := &house{o: o}
+	h := &house{o: o, publish: o.Sequencer}
+	if o.Backplane != nil {
+		h.publish = o.Backplane
+	}
 	h.limited.Store(&o.Limits)
 	for _, text := range o.Origins {
 		allowed, err := parseOrigin(text)
@@ -293,6 +298,9 @@ func (a *API) Short(dst []byte, h *fasthttp.RequestHeader, from accept.From) (su
 			return nil, dst, true
 		}
 		sub, f = a.subscribe(&r, nil)
+		if f == nil && a.asksBackplane(&r, sub) {
+			return nil, dst, true // which takes time
+		}
 		if f == nil && !r.head {
 			return sub, dst, false
 		}
@@ -360,6 +368,16 @@ func (a *API) serve(ctx *fasthttp.RequestCtx, r *request) *failure {
 		if r.head {
 			a.streamHeaders(resp, r)
 			return nil
+		}
+		if a.asksBackplane(r, sub) {
+			older, f := a.older(sub)
+			if f != nil {
+				return f
+			}
+			if older != nil {
+				a.answerOlder(resp, r, older)
+				return nil
+			}
 		}
 		accept.Stream(ctx, sub)
 		return nil

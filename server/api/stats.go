@@ -34,6 +34,8 @@ type statsJSON struct {
 	Limits      map[string]float64 `json:"limits"`   // that hold now, by setting; 0: no limit
 	Descriptors filesJSON          `json:"descriptors"`
 	Shards      []shardJSON        `json:"shards"`
+
+	Backplane *topic.BackplaneStats `json:"backplane,omitempty"`
 }
 
 // filesJSON is a descriptor table: the process's, or that of a shard which has one of its own.
@@ -231,6 +233,10 @@ func (h *house) snapshot(busiest []busyJSON) statsJSON {
 	}
 	for _, l := range h.limits() {
 		s.Limits[l.Name] = l.Value
+	}
+	if h.o.Backplane != nil {
+		b := h.o.Backplane.Stats()
+		s.Backplane = &b
 	}
 	for why := notRefused + 1; why < reasonCount; why++ {
 		s.Refusals[reasonNames[why]] = h.refused[why].Load()

@@ -100,7 +100,8 @@ func (q *asking) readID(r *request) {
 		return
 	}
 	q.sub.Resume, q.sub.LastID = true, last
-	r.resume, r.lastID = last <= q.a.o.Sequencer.NewestID(), last
+	// With a backplane one that is newer may be known on another node.
+	r.resume, r.lastID = last <= q.a.o.Sequencer.NewestID() || q.a.o.Backplane != nil, last
 }
 
 // judgeAccept refuses who takes no event stream, and notes who takes nothing else.

@@ -118,7 +118,7 @@ func (a *API) endTopic(resp *fasthttp.Response, r *request) *failure {
 	if err := who.MayPublish(name); err != nil {
 		return a.publishFailure(err)
 	}
-	if _, err := a.o.Sequencer.End(name); err != nil {
+	if _, err := a.house.publish.End(name); err != nil {
 		return a.publishFailure(err)
 	}
 	resp.SetStatusCode(fasthttp.StatusNoContent)

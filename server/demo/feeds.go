@@ -76,7 +76,7 @@ func New(o Options) (*Feeds, error) {
 }
 
 // Run publishes until the context ends or the server drains, and then returns nil. An event
-// refused because the server is overloaded, or has no place for its topic, is left out and
+// refused because the server is overloaded or its backplane gone, or has no place for its topic, is left out and
 // the feed goes on; any other refusal is the error. One goroutine, once.
 func (f *Feeds) Run(ctx context.Context) error {
 	start := f.clock.Now()
@@ -101,7 +101,7 @@ func (f *Feeds) Run(ctx context.Context) error {
 		case err == nil:
 		case errors.Is(err, topic.ErrDraining):
 			return nil
-		case errors.Is(err, topic.ErrOverload), errors.Is(err, topic.ErrTooManyTopics):
+		case errors.Is(err, topic.ErrOverload), errors.Is(err, topic.ErrTooManyTopics), errors.As(err, new(*topic.UnavailableError)):
 			f.refused++
 		default:
 			return fmt.Errorf("demo: publish to %s: %w", p.Topic, err)

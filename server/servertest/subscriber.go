@@ -429,3 +429,10 @@ func (m *meter) setBudget(n int) {
 		_ = m.Conn.Close()
 	}
 }
+
+// Ended tells whether the present stream has ended, and none has begun since.
+func (s *Subscriber) Ended() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stream == nil && len(s.ends) > 0
+}

@@ -1,0 +1,123 @@
+package server
+
+// More machines: what of the settings is NATS's, and how what comes from there reaches the ring and
+// the shards. The calls of sink are the backplane's goroutine's.
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"penstock/server/api"
+	"penstock/server/backplane"
+	"penstock/server/fanout"
+	"penstock/server/topic"
+)
+
+// fillTime is how long a node may take to read the stream's newest part at its start.
+const fillTime = 2 * time.Minute
+
+// hasNats tells whether there is a backplane.
+func (c *Config) hasNats() bool { return len(c.Nats) > 0 || c.NatsEmbedded != "" }
+
+// checkNats holds the settings of NATS against each other.
+func (c *Config) checkNats() error {
+	if !c.hasNats() {
+		for _, s := range []struct{ name, value string }{
+			{"nats-creds", c.NatsCreds}, {"nats-nkey", c.NatsNKey}, {"nats-tls-ca", c.NatsTLSCA}, {"nats-tls-cert", c.NatsTLSCert},
+			{"nats-tls-key", c.NatsTLSKey}, {"nats-listen", c.NatsListen},
+		} {
+			if s.value != "" {
+				return fmt.Errorf("--%s %s: allowed only with --nats or --nats-embedded", s.name, s.value)
+			}
+		}
+		return nil
+	}
+	if len(c.Nats) > 0 && c.NatsEmbedded != "" {
+		return fmt.Errorf("--nats %s and --nats-embedded %s: allowed is one of the two", strings.Join(c.Nats, ","), c.NatsEmbedded)
+	}
+	for _, text := range c.Nats {
+		u, err := url.Parse(text)
+		if err != nil || u.Host == "" || u.Scheme != "nats" && u.Scheme != "tls" && u.Scheme != "ws" && u.Scheme != "wss" {
+			return fmt.Errorf("--nats %q: allowed are nats://host:port, tls://host:port and the same with ws or wss", text)
+		}
+		if u.User != nil {
+			return fmt.Errorf("--nats %s: a user in the URL is seen by everybody who lists processes; use --nats-creds or --nats-nkey", u.Redacted())
+		}
+	}
+	if c.NatsStream == "" || strings.ContainsAny(c.NatsStream, " .*>/\\\t\r\n") {
+		return fmt.Errorf("--nats-stream %q: allowed are names without spaces, dots, *, > and slashes", c.NatsStream)
+	}
+	if p := c.NatsSubjectPrefix; p != "auto" && p != "none" {
+		if _, err := topic.ParseName(p); err != nil {
+			return fmt.Errorf("--nats-subject-prefix: %w; allowed are tokens joined by dots, auto and none", err)
+		}
+	}
+	if c.NatsCreds != "" && c.NatsNKey != "" {
+		return fmt.Errorf("--nats-creds %s and --nats-nkey %s: allowed is one of the two", c.NatsCreds, c.NatsNKey)
+	}
+	if (c.NatsTLSCert == "") != (c.NatsTLSKey == "") {
+		return errors.New("--nats-tls-cert and --nats-tls-key: allowed are both or none")
+	}
+	if c.NatsListen != "" {
+		if c.NatsEmbedded == "" {
+			return fmt.Errorf("--nats-listen %s: allowed only with --nats-embedded", c.NatsListen)
+		}
+		return checkAddress("nats-listen", c.NatsListen)
+	}
+	return nil
+}
+
+// natsOptions are what the backplane is told.
+func (s *Server) natsOptions() backplane.Options {
+	c := &s.config
+	return backplane.Options{
+		Servers: c.Nats, Stream: c.NatsStream, Prefix: c.NatsSubjectPrefix,
+		Creds: c.NatsCreds, NKey: c.NatsNKey, CA: c.NatsTLSCA, Cert: c.NatsTLSCert, Key: c.NatsTLSKey,
+		Embedded: c.NatsEmbedded, EmbeddedListen: c.NatsListen, Sync: c.NatsSync,
+		PublishTimeout: c.PublishTimeout, MaxEventSize: int(c.MaxEventSize), RingSize: int(c.RingSize),
+		History: c.HistoryStreams, Log: s.log,
+	}
+}
+
+// carrier is the backplane as api sees it, nil where there is none.
+func (s *Server) carrier() api.Backplane {
+	if s.backplane == nil {
+		return nil
+	}
+	return s.backplane
+}
+
+// fill reads the stream's newest part into the ring, and goes on reading.
+func (s *Server) fill() error {
+	s.backplane.Start(s.sequencer, &sink{s.sequencer, s.shards})
+	late := time.NewTimer(fillTime)
+	defer late.Stop()
+	began := time.Now()
+	select {
+	case <-s.backplane.Filled():
+	case <-late.C:
+		return fmt.Errorf("--nats-stream %s: it could not be read to its end within %s", s.config.NatsStream, fillTime)
+	}
+	st := s.backplane.Stats()
+	s.log.Info("the stream is read", "stream", st.Stream, "subjects", st.Prefix+">", "events", st.Read, "took", time.Since(began).Round(time.Millisecond).String())
+	return nil
+}
+
+// sink brings what the backplane reads to the ring and the shards.
+type sink struct {
+	sequencer *topic.Sequencer
+	shards    *fanout.Shards
+}
+
+func (k *sink) Append(arrivals []topic.Arrival) error { return k.sequencer.Append(arrivals) }
+
+func (k *sink) Lose(id, reached uint64) {
+	k.shards.Break(false, func() { k.sequencer.Lose(id, reached) })
+}
+
+func (k *sink) Restart(after uint64) {
+	k.shards.Break(true, func() { k.sequencer.Restart(after) })
+}
