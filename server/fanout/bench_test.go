@@ -191,6 +191,9 @@ func benchCompressed(b *testing.B, subscribers, batch int, way string, sends boo
 			b.Fatal(err)
 		}
 		defer epoll.release()
+		if err := epoll.open(); err != nil {
+			b.Fatal(err)
+		}
 		sys = epoll
 	}
 	if way == "each" {
