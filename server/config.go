@@ -28,7 +28,7 @@ import (
 // wrong with it.
 //
 // Tags: name is the flag and the YAML key; default, unit and help are for people; min and max (in
-// the unit) and oneof are what Check allows.
+// the unit) and oneof are what Check allows; live says that Reload may change it.
 type Config struct {
 	Listen      []string `name:"listen" group:"Addresses" default:"127.0.0.1:8080" unit:"address, repeatable" help:"Where streams and publishers are served: host:port, port 0 for any free one, or unix:PATH. An address that is not loopback needs a token for publishing (or --insecure-publish), and a unix socket is no loopback address: it is a proxy's way in."`
 	SocketMode  string   `name:"socket-mode" group:"Addresses" default:"0660" unit:"octal mode" help:"Permissions of unix sockets: who may connect. The group is the server's own, or that of a directory with the setgid bit."`
@@ -36,39 +36,39 @@ type Config struct {
 	Debug       string   `name:"debug" group:"Addresses" default:"" unit:"host:port, loopback only" help:"Opens the debug door there: Go's profiles and the shards at work."`
 	Backlog     int      `name:"backlog" group:"Addresses" default:"4096" min:"1" max:"1048576" unit:"connections" help:"How many connections may wait to be accepted; the kernel takes net.core.somaxconn if that is less."`
 
-	InsecurePublish  bool     `name:"insecure-publish" group:"Access" default:"false" help:"Anybody who reaches the server may publish."`
-	PublishTokenFile string   `name:"publish-token-file" group:"Access" default:"" unit:"path" help:"A file with the tokens that publishers send as Authorization: Bearer TOKEN, one a line; # begins a comment. It is read again when it changes."`
-	CORSOrigin       []string `name:"cors-origin" group:"Access" default:"" unit:"origin, repeatable" help:"A web page's origin that may use the server from browsers: https://app.example.com, or https://*.example.com for one or more labels. Without any: the same origin only."`
+	InsecurePublish  bool     `name:"insecure-publish" live:"yes" group:"Access" default:"false" help:"Anybody who reaches the server may publish."`
+	PublishTokenFile string   `name:"publish-token-file" live:"yes" group:"Access" default:"" unit:"path" help:"A file with the tokens that publishers send as Authorization: Bearer TOKEN, one a line; # begins a comment. It is read again when it changes."`
+	CORSOrigin       []string `name:"cors-origin" live:"yes" group:"Access" default:"" unit:"origin, repeatable" help:"A web page's origin that may use the server from browsers: https://app.example.com, or https://*.example.com for one or more labels. Without any: the same origin only."`
 
-	MaxConnections         int           `name:"max-connections" group:"Limits" default:"0" min:"0" max:"100000000" unit:"connections, 0: as many as descriptors and memory allow" help:"Connections held at once, streams among them. More than the limit of open files: as many shards as it takes, each with a descriptor table of its own."`
-	MaxConnectionsPerIP    int           `name:"max-connections-per-ip" group:"Limits" default:"0" min:"0" max:"100000000" unit:"connections, 0: no limit" help:"Connections of one address at once, streams among them; an IPv6 /64 counts as one address. Behind a proxy all clients have the proxy's address: leave it off there, and limit in the proxy. One more gets 429, an EventSource the order to come back later."`
-	AcceptRate             int           `name:"accept-rate" group:"Limits" default:"0" min:"0" max:"1000000" unit:"connections a second, 0: no limit" help:"How fast connections are taken. Faster ones wait in the kernel's queue (--backlog) and are served later; what that has no room for tries again by itself. So does a health check: ask the admin address."`
-	MaxSubscribersPerTopic int           `name:"max-subscribers-per-topic" group:"Limits" default:"0" min:"0" max:"100000000" unit:"subscribers, 0: no limit" help:"Streams that name one topic; patterns are not counted, and streams that begin in the same moment may all get in. One more gets 503, an EventSource the order to come back later."`
-	MaxRequests            int           `name:"max-requests" group:"Limits" default:"4096" min:"2" max:"1000000" unit:"requests" help:"Requests in hand at once; half of them may wait for shards to keep up. One more gets 503."`
+	MaxConnections         int           `name:"max-connections" live:"yes" group:"Limits" default:"0" min:"0" max:"100000000" unit:"connections, 0: as many as descriptors and memory allow" help:"Connections held at once, streams among them. More than the limit of open files: as many shards as it takes, each with a descriptor table of its own."`
+	MaxConnectionsPerIP    int           `name:"max-connections-per-ip" live:"yes" group:"Limits" default:"0" min:"0" max:"100000000" unit:"connections, 0: no limit" help:"Connections of one address at once, streams among them; an IPv6 /64 counts as one address. Behind a proxy all clients have the proxy's address: leave it off there, and limit in the proxy. One more gets 429, an EventSource the order to come back later."`
+	AcceptRate             int           `name:"accept-rate" live:"yes" group:"Limits" default:"0" min:"0" max:"1000000" unit:"connections a second, 0: no limit" help:"How fast connections are taken. Faster ones wait in the kernel's queue (--backlog) and are served later; what that has no room for tries again by itself. So does a health check: ask the admin address."`
+	MaxSubscribersPerTopic int           `name:"max-subscribers-per-topic" live:"yes" group:"Limits" default:"0" min:"0" max:"100000000" unit:"subscribers, 0: no limit" help:"Streams that name one topic; patterns are not counted, and streams that begin in the same moment may all get in. One more gets 503, an EventSource the order to come back later."`
+	MaxRequests            int           `name:"max-requests" live:"yes" group:"Limits" default:"4096" min:"2" max:"1000000" unit:"requests" help:"Requests in hand at once; half of them may wait for shards to keep up. One more gets 503."`
 	HandshakeTimeout       time.Duration `name:"handshake-timeout" group:"Limits" default:"10s" min:"10ms" max:"1h" unit:"duration" help:"A request's head has to arrive within this time."`
 	MaxTopics              int           `name:"max-topics" group:"Limits" default:"1000000" min:"1" max:"1000000000" unit:"topics" help:"Topics known at once. Over it, the one without subscribers that is longest unpublished goes."`
-	MaxTopicsPerSubscriber int           `name:"max-topics-per-subscriber" group:"Limits" default:"1000" min:"1" max:"1000000" unit:"topics" help:"Topics and patterns that one stream may ask for."`
-	MinInterval            time.Duration `name:"min-interval" group:"Limits" default:"10ms" min:"0s" max:"1h" unit:"duration" help:"Shortest interval between two flushes that a subscriber may ask for, beside none."`
+	MaxTopicsPerSubscriber int           `name:"max-topics-per-subscriber" live:"yes" group:"Limits" default:"1000" min:"1" max:"1000000" unit:"topics" help:"Topics and patterns that one stream may ask for."`
+	MinInterval            time.Duration `name:"min-interval" live:"yes" group:"Limits" default:"10ms" min:"0s" max:"1h" unit:"duration" help:"Shortest interval between two flushes that a subscriber may ask for, beside none."`
 	MaxEventSize           Size          `name:"max-event-size" group:"Limits" default:"1MiB" min:"64" max:"16MiB" unit:"size" help:"Largest frame: an event as it is sent. At most a quarter of --ring-size."`
 	MaxBatchSize           Size          `name:"max-batch-size" group:"Limits" default:"16MiB" min:"64" max:"1GiB" unit:"size" help:"Largest body of a publish."`
 
-	MemoryLimit Size          `name:"memory-limit" group:"Memory" default:"0" min:"0" max:"16TiB" unit:"size, 0: nine tenths of what the control group or the machine has" help:"Memory of the process (RSS) from which on new streams and publishes get 503; those who are in are served on. At least what --ring-size, --keep-size and --lag-memory take."`
-	BodyMemory  Size          `name:"body-memory" group:"Memory" default:"256MiB" min:"64KiB" max:"1TiB" unit:"size" help:"Bound of the bodies of requests in hand together, those of up to 64 KiB left out, and of what packed ones grow to. At least --max-batch-size. One more gets 503."`
+	MemoryLimit Size          `name:"memory-limit" live:"yes" group:"Memory" default:"0" min:"0" max:"16TiB" unit:"size, 0: nine tenths of what the control group or the machine has" help:"Memory of the process (RSS) from which on new streams and publishes get 503; those who are in are served on. At least what --ring-size, --keep-size and --lag-memory take."`
+	BodyMemory  Size          `name:"body-memory" live:"yes" group:"Memory" default:"256MiB" min:"64KiB" max:"1TiB" unit:"size" help:"Bound of the bodies of requests in hand together, those of up to 64 KiB left out, and of what packed ones grow to. At least --max-batch-size. One more gets 503."`
 	RingSize    Size          `name:"ring-size" group:"Memory" default:"256MiB" min:"64KiB" max:"1TiB" unit:"size" help:"The ring: the newest events of all topics, kept for those who resume or lag."`
 	Keep        int           `name:"keep" group:"Memory" default:"1" min:"0" max:"1000" unit:"events" help:"Newest events of each topic that outlive the ring."`
 	KeepSize    Size          `name:"keep-size" group:"Memory" default:"64MiB" min:"4KiB" max:"1TiB" unit:"size" help:"Bound of what --keep holds; the longest unpublished topics' go first."`
 	EndedKeep   time.Duration `name:"ended-keep" group:"Memory" default:"10m" min:"0s" max:"24h" unit:"duration" help:"For how long an ended topic is not forgotten for another one, so that whoever comes back hears that it is over."`
-	LagMemory   Size          `name:"lag-memory" group:"Memory" default:"64MiB" min:"64KiB" max:"1TiB" unit:"size" help:"Bound of the batches held for subscribers that lag; over it the one furthest behind is cut, with those who share its batch, and may resume."`
+	LagMemory   Size          `name:"lag-memory" live:"yes" group:"Memory" default:"64MiB" min:"64KiB" max:"1TiB" unit:"size" help:"Bound of the batches held for subscribers that lag; over it the one furthest behind is cut, with those who share its batch, and may resume."`
 
 	Shards        int           `name:"shards" group:"Streams" default:"0" min:"0" max:"1024" unit:"threads, 0: half the cores" help:"Threads that send events to subscribers."`
 	FlushInterval time.Duration `name:"flush-interval" group:"Streams" default:"10ms" min:"0s" max:"10s" unit:"duration" help:"Longest rest of a shard between two passes. A lone event waits for nothing; under load events wait up to this long and leave together."`
 	FlushMaxBytes Size          `name:"flush-max-bytes" group:"Streams" default:"64KiB" min:"1KiB" max:"16MiB" unit:"size" help:"A batch of this size is sent and the next one begun."`
 	Heartbeat     time.Duration `name:"heartbeat" group:"Streams" default:"15s" min:"1s" max:"24h" unit:"duration" help:"A stream that is idle for this long gets a heartbeat. Keep it below the idle limit of every proxy on the way."`
 	UserTimeout   time.Duration `name:"user-timeout" group:"Streams" default:"60s" min:"1s" max:"24h" unit:"duration" help:"A subscriber whose kernel acknowledges nothing for this long is dropped (TCP_USER_TIMEOUT), and so is one whose full socket takes not one byte, a quarter later at the most."`
-	MaxLag        Size          `name:"max-lag" group:"Streams" default:"0" min:"0" max:"1TiB" unit:"size, 0: only the ring bounds it" help:"How far behind a subscriber may be, in bytes of the ring (all topics' events): it then loses what is further behind, as if the ring had, and is told so (gap, or as onlag says). What a resume, rewind or snapshot reads from before its stream began does not count. At least --max-event-size."`
-	MaxAge        time.Duration `name:"max-age" group:"Streams" default:"0s" min:"0s" max:"8760h" unit:"duration, 0: for ever" help:"A stream is ended at a frame's border when it is so old, a tenth more or less and up to --heartbeat later; its subscriber comes back by --retry-min and --retry-max, elsewhere if a balancer says so, and resumes."`
-	RetryMin      time.Duration `name:"retry-min" group:"Streams" default:"2s" min:"1ms" max:"1h" unit:"duration" help:"Shortest reconnection time told to a subscriber; each gets a random one."`
-	RetryMax      time.Duration `name:"retry-max" group:"Streams" default:"5s" min:"1ms" max:"1h" unit:"duration" help:"Longest reconnection time told to a subscriber."`
+	MaxLag        Size          `name:"max-lag" live:"yes" group:"Streams" default:"0" min:"0" max:"1TiB" unit:"size, 0: only the ring bounds it" help:"How far behind a subscriber may be, in bytes of the ring (all topics' events): it then loses what is further behind, as if the ring had, and is told so (gap, or as onlag says). What a resume, rewind or snapshot reads from before its stream began does not count. At least --max-event-size."`
+	MaxAge        time.Duration `name:"max-age" live:"yes" group:"Streams" default:"0s" min:"0s" max:"8760h" unit:"duration, 0: for ever" help:"A stream is ended at a frame's border when it is so old, a tenth more or less and up to --heartbeat later; its subscriber comes back by --retry-min and --retry-max, elsewhere if a balancer says so, and resumes."`
+	RetryMin      time.Duration `name:"retry-min" live:"yes" group:"Streams" default:"2s" min:"1ms" max:"1h" unit:"duration" help:"Shortest reconnection time told to a subscriber; each gets a random one."`
+	RetryMax      time.Duration `name:"retry-max" live:"yes" group:"Streams" default:"5s" min:"1ms" max:"1h" unit:"duration" help:"Longest reconnection time told to a subscriber."`
 
 	Compress      string `name:"compress" group:"Compression" default:"gzip" oneof:"gzip,off" unit:"gzip or off" help:"What streams are compressed with, for those who accept it: made once for all who receive the same. See docs/security.md for when to switch it off."`
 	CompressShare int    `name:"compress-share" group:"Compression" default:"8" min:"1" max:"1000000" unit:"subscribers" help:"From so many subscribers of the same on, 8 KiB of what they received last are kept, and new events refer to them."`
@@ -76,7 +76,7 @@ type Config struct {
 
 	Overload    string        `name:"overload" group:"Publishing" default:"wait" oneof:"wait,shed" unit:"wait or shed" help:"What publishers get that outrun the shards: wait makes them wait up to --publish-wait, shed refuses at once with 503."`
 	MaxKeys     int           `name:"max-keys" group:"Publishing" default:"1000000" min:"1" max:"1000000000" unit:"keys" help:"Keys of idempotent publishes (key, Idempotency-Key) that are remembered at most, each for two minutes. A key takes about 80 bytes."`
-	PublishRate int           `name:"publish-rate" group:"Publishing" default:"0" min:"0" max:"100000000" unit:"events a second, 0: no limit" help:"How fast one publisher may publish: one token, or one address (an IPv6 /64) where none is asked for. A second's worth may come at once; a larger batch is taken as a whole and paid off. Faster ones get 429. What all publishers together may do the subscribers' shards decide (--overload)."`
+	PublishRate int           `name:"publish-rate" live:"yes" group:"Publishing" default:"0" min:"0" max:"100000000" unit:"events a second, 0: no limit" help:"How fast one publisher may publish: one token, or one address (an IPv6 /64) where none is asked for. A second's worth may come at once; a larger batch is taken as a whole and paid off. Faster ones get 429. What all publishers together may do the subscribers' shards decide (--overload)."`
 	PublishWait time.Duration `name:"publish-wait" group:"Publishing" default:"10s" min:"1ms" max:"1h" unit:"duration" help:"Longest wait of a publish for shards to keep up; then 503, and nothing was published."`
 
 	Nats              []string      `name:"nats" group:"More machines" default:"" unit:"url, repeatable" help:"NATS servers whose JetStream carries the events between nodes: nats://host:4222, tls://host:4222. Without any, and without --nats-embedded, this machine is alone."`
@@ -93,9 +93,9 @@ type Config struct {
 	PublishTimeout    time.Duration `name:"publish-timeout" group:"More machines" default:"5s" min:"10ms" max:"1h" unit:"duration" help:"How long a publish waits for NATS; then 503. So does the start of a node."`
 	HistoryStreams    int           `name:"history-streams" group:"More machines" default:"64" min:"1" max:"100000" unit:"subscribers" help:"How many subscribers at once are given history older than the ring, up to 1 MiB each at a time; more are told to come back."`
 
-	DrainTime time.Duration `name:"drain-time" group:"Running" default:"5s" min:"0s" max:"24h" unit:"duration" help:"At SIGTERM streams are ended one after the other over this time, so that their subscribers do not all come back at once."`
+	DrainTime time.Duration `name:"drain-time" live:"yes" group:"Running" default:"5s" min:"0s" max:"24h" unit:"duration" help:"At SIGTERM streams are ended one after the other over this time, so that their subscribers do not all come back at once."`
 	Demo      bool          `name:"demo" group:"Running" default:"false" help:"Publishes the demo feeds: recorded earthquakes, simulated stocks."`
-	LogLevel  string        `name:"log-level" group:"Running" default:"info" oneof:"debug,info,warn,error" unit:"debug, info, warn or error" help:"What is logged, to standard error."`
+	LogLevel  string        `name:"log-level" live:"yes" group:"Running" default:"info" oneof:"debug,info,warn,error" unit:"debug, info, warn or error" help:"What is logged, to standard error."`
 	LogFormat string        `name:"log-format" group:"Running" default:"auto" oneof:"auto,text,json" unit:"auto, text or json" help:"auto: text on a terminal, else JSON."`
 }
 
@@ -175,6 +175,7 @@ type Setting struct {
 	Min     string // allowed values, "" where there is no bound
 	Max     string
 	OneOf   []string
+	Live    bool // may change while the server runs (Server.Reload)
 	index   int
 }
 
@@ -186,7 +187,7 @@ func Settings() []Setting {
 		tag := t.Field(i).Tag
 		s := Setting{
 			Name: tag.Get("name"), Env: EnvName(tag.Get("name")), Group: tag.Get("group"), Default: tag.Get("default"),
-			Unit: tag.Get("unit"), Help: tag.Get("help"), Min: tag.Get("min"), Max: tag.Get("max"), index: i,
+			Unit: tag.Get("unit"), Help: tag.Get("help"), Min: tag.Get("min"), Max: tag.Get("max"), Live: tag.Get("live") != "", index: i,
 		}
 		if list := tag.Get("oneof"); list != "" {
 			s.OneOf = strings.Split(list, ",")

@@ -9,11 +9,12 @@ import (
 
 	"penstock/server/accept"
 	"penstock/server/api"
+	"penstock/server/fanout"
 )
 
 // acceptLimits are those of the main addresses.
 func (s *Server) acceptLimits() accept.Limits {
-	c := &s.config
+	c := s.current()
 	return accept.Limits{
 		MaxConnections: s.maxConnections(),
 		MaxPerAddress:  c.MaxConnectionsPerIP,
@@ -26,16 +27,26 @@ func (s *Server) acceptLimits() accept.Limits {
 // adminLimits are those of the admin address: what limits clients does not keep out whoever looks
 // why clients are refused.
 func (s *Server) adminLimits() accept.Limits {
-	return accept.Limits{MaxConnections: s.maxConnections(), MaxRequests: s.config.MaxRequests, BodyMemory: int64(s.config.BodyMemory)}
+	return accept.Limits{MaxConnections: s.maxConnections(), MaxRequests: s.current().MaxRequests, BodyMemory: int64(s.current().BodyMemory)}
+}
+
+// fanoutLimits are those of streams.
+func (s *Server) fanoutLimits() fanout.Limits {
+	c := s.current()
+	return fanout.Limits{
+		LagMemory: int64(c.LagMemory), RetryMin: c.RetryMin, RetryMax: c.RetryMax,
+		MaxLag: int64(c.MaxLag), MaxAge: c.MaxAge, StallTimeout: c.UserTimeout,
+	}
 }
 
 // apiLimits are those of requests.
 func (s *Server) apiLimits() api.Limits {
-	c := &s.config
+	c := s.current()
 	return api.Limits{
 		MaxTopicsPerSubscriber: c.MaxTopicsPerSubscriber,
 		MaxSubscribersPerTopic: c.MaxSubscribersPerTopic,
 		PublishRate:            c.PublishRate,
+		BodyMemory:             int64(c.BodyMemory),
 		MinInterval:            c.MinInterval,
 		RetryMin:               c.RetryMin,
 		RetryMax:               c.RetryMax,
@@ -47,7 +58,7 @@ var shownGroups = []string{"Limits", "Memory", "Streams", "Publishing"}
 
 // limits are shown in /stats and the metrics: every number of the groups above, as it holds.
 func (s *Server) limits() (all []api.Limit) {
-	v := reflect.ValueOf(&s.config).Elem()
+	v := reflect.ValueOf(s.current()).Elem()
 	for _, setting := range Settings() {
 		if !slices.Contains(shownGroups, setting.Group) {
 			continue

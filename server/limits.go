@@ -28,7 +28,7 @@ func (s *Server) plan(connections int) tuning.Plan {
 // bounds are all that is known. Memory is one where at least the ring has room in it.
 func (s *Server) bounds() []bound {
 	var all []bound
-	if n := s.config.MaxConnections; n > 0 {
+	if n := s.current().MaxConnections; n > 0 {
 		all = append(all, bound{"--max-connections", n})
 	}
 	all = append(all, s.descriptorBound())
@@ -60,7 +60,7 @@ func (s *Server) whatBounds() string {
 // tooSmall says in one line what of the machine is too small for --max-connections, and for the
 // ring; "" where nothing is.
 func (s *Server) tooSmall() string {
-	connections := max(1, s.config.MaxConnections)
+	connections := max(1, s.current().MaxConnections)
 	report := tuning.Check(s.machine, s.plan(connections))
 	var parts []string
 	for _, f := range report.Worst(tuning.Slows) {

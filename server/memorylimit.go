@@ -73,7 +73,7 @@ func resident() (int64, bool) {
 // memoryLimit is --memory-limit, or nine tenths of what the control group or the machine has; 0
 // where that is not known.
 func (s *Server) memoryLimit() int64 {
-	if n := s.config.MemoryLimit; n > 0 {
+	if n := s.current().MemoryLimit; n > 0 {
 		return int64(n)
 	}
 	have, ok := s.machine.Allowed()

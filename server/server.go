@@ -29,8 +29,9 @@ import (
 
 // A Server is a whole Penstock: it listens from New on and until Close.
 type Server struct {
-	config Config
-	log    *slog.Logger
+	config  Config                 // as it was at the start: what can't change
+	changed atomic.Pointer[Config] // and as Reload has left it; nil: it has not
+	log     *slog.Logger
 
 	// What there was when New was called.
 	machine *tuning.Machine
@@ -50,6 +51,7 @@ type Server struct {
 
 	background sync.WaitGroup     // the figures, the demo, the debug door
 	stop       context.CancelFunc // ends the first two
+	reloading  sync.Mutex
 	drainOnce  sync.Once
 	closeOnce  sync.Once
 }
@@ -167,7 +169,6 @@ func (s *Server) open() (err error) {
 		AdminLoopback: IsLoopback(c.adminAddress()),
 		MaxEventSize:  int(c.MaxEventSize),
 		MaxBatchSize:  int(c.MaxBatchSize),
-		BodyMemory:    int64(c.BodyMemory),
 		Version:       Version(),
 		Accepted:      s.accepted,
 		InForce:       s.limits,
@@ -301,7 +302,7 @@ func (s *Server) Run(ctx context.Context) error {
 // at a frame's border, spread over --drain-time. The addresses stay open, so that whoever asks is
 // told to come back. It returns when the last stream has ended. Any goroutine; the second call
 // waits for the first.
-func (s *Server) Drain() { s.drain(s.config.DrainTime) }
+func (s *Server) Drain() { s.drain(s.current().DrainTime) }
 
 func (s *Server) drain(spread time.Duration) {
 	s.drainOnce.Do(func() {

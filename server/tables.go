@@ -16,7 +16,7 @@ import (
 // the process's, which holds as many streams as it can.
 func (s *Server) startShards(o fanout.Options) (err error) {
 	o.Shards = s.shardCount()
-	if n := s.config.MaxConnections; n > s.files.Connections() {
+	if n := s.current().MaxConnections; n > s.files.Connections() {
 		apart := o
 		apart.Shards, apart.TableStreams = s.files.Tables(n, o.Shards)
 		apart.Abreast = o.Shards

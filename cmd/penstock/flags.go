@@ -75,6 +75,9 @@ func describe(v *kong.Value) string {
 	if v.HasDefault && v.Default != "" && !v.IsBool() {
 		facts = append(facts, "default "+v.Default)
 	}
+	if v.Tag.Get("live") != "" {
+		facts = append(facts, "SIGHUP")
+	}
 	for _, env := range v.Tag.Envs {
 		facts = append(facts, "$"+env)
 	}

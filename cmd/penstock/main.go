@@ -36,6 +36,7 @@ type runContext struct {
 	Stdin  io.Reader
 	Stdout io.Writer
 	Stderr io.Writer
+	Args   []string // as they were given
 }
 
 // Exit codes. Scripts and units may rely on them.
@@ -107,8 +108,18 @@ type kongExit int
 
 func parseAndRun(rc *runContext, args []string) error {
 	var a app
+	rc.Args = args
+	parsed, err := parse(rc, &a, args)
+	if err != nil {
+		return err
+	}
+	return parsed.Run(rc)
+}
+
+// parse reads arguments, the environment and the file of --config into a.
+func parse(rc *runContext, a *app, args []string) (*kong.Context, error) {
 	file := &configFile{}
-	parser, err := kong.New(&a, append(flagOptions(),
+	parser, err := kong.New(a, append(flagOptions(),
 		kong.Name("penstock"),
 		kong.Description("Penstock is a Server-Sent Events server: few publishers, many topics, hundreds of thousands of subscribers."),
 		kong.Writers(rc.Stdout, rc.Stderr),
@@ -125,7 +136,7 @@ func parseAndRun(rc *runContext, args []string) error {
 	}
 	parsed, err := parser.Parse(args)
 	if err != nil {
-		return usageError{err}
+		return nil, usageError{err}
 	}
-	return parsed.Run(rc)
+	return parsed, nil
 }

@@ -19,7 +19,7 @@ import (
 )
 
 type serveCmd struct {
-	Config   string        `name:"config" default:"" unit:"path" help:"A YAML file with settings: the flags below without their dashes are its keys. A flag beats the environment, the environment the file."`
+	Config   string        `name:"config" default:"" unit:"path" help:"A YAML file with settings: the flags below without their dashes are its keys. A flag beats the environment, the environment the file. SIGHUP reads it again, and the publish tokens: what is marked so changes, what is not is named in the log."`
 	Settings server.Config `embed:""`
 }
 
@@ -31,7 +31,9 @@ func (c *serveCmd) Run(rc *runContext) error {
 	text := c.Settings.LogFormat == "text" || c.Settings.LogFormat == "auto" && isTerminal(rc.Stderr)
 	// Go ends a process whose standard output or error nobody reads any more. Ours serves others.
 	signal.Ignore(syscall.SIGPIPE)
-	log := newLogger(rc.Stderr, text, c.Settings.LogLevel)
+	var level slog.LevelVar
+	level.Set(levelOf(c.Settings.LogLevel))
+	log := newLogger(rc.Stderr, text, &level)
 	srv, err := server.New(c.Settings, log)
 	if err != nil {
 		return err
@@ -46,17 +48,59 @@ func (c *serveCmd) Run(rc *runContext) error {
 		}
 		log.Info("serving", all...)
 	}
+	defer onHangUp(func() { c.reload(rc, srv, log, &level) })()
 	notify(log, daemon.SdNotifyReady)
 	defer context.AfterFunc(rc.Ctx, func() { notify(log, daemon.SdNotifyStopping) })()
 	return srv.Run(rc.Ctx)
 }
 
-// newLogger makes the logger of --log-format and --log-level.
-func newLogger(w io.Writer, text bool, level string) *slog.Logger {
-	var least slog.Level
-	if err := least.UnmarshalText([]byte(level)); err != nil {
+// onHangUp calls do at each SIGHUP, one after the other, until stop is called.
+func onHangUp(do func()) (stop func()) {
+	hangUps := make(chan os.Signal, 1)
+	signal.Notify(hangUps, syscall.SIGHUP)
+	stopped := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-hangUps:
+				do()
+			case <-stopped:
+				return
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(hangUps)
+		close(stopped)
+	}
+}
+
+// reload reads the configuration again, as the process was started: the same flags, the same
+// environment, the file as it is now. What is wrong with it goes to the log, and nothing changes.
+func (c *serveCmd) reload(rc *runContext, srv *server.Server, log *slog.Logger, level *slog.LevelVar) {
+	var again app
+	_, err := parse(rc, &again, rc.Args)
+	if err == nil {
+		err = srv.Reload(again.Serve.Settings)
+	}
+	if err != nil {
+		log.Error("the configuration was read again and can't be taken: nothing has changed", "error", err)
+		return
+	}
+	level.Set(levelOf(again.Serve.Settings.LogLevel))
+	log.Info("the configuration was read again")
+}
+
+// levelOf is --log-level's, which has passed its check.
+func levelOf(text string) (level slog.Level) {
+	if err := level.UnmarshalText([]byte(text)); err != nil {
 		panic("penstock: --log-level passed its check: " + err.Error())
 	}
+	return level
+}
+
+// newLogger makes the logger of --log-format and --log-level.
+func newLogger(w io.Writer, text bool, least slog.Leveler) *slog.Logger {
 	if text {
 		return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: least}))
 	}

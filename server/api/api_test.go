@@ -55,8 +55,8 @@ func startOn(t testing.TB, so topic.Options, change ...func(*Options)) *API {
 	}
 	o := Options{
 		Sequencer: sequencer, Shards: shards, Policy: policy, Loopback: []bool{true},
-		Limits:       Limits{MaxTopicsPerSubscriber: 5, RetryMin: 2 * time.Second, RetryMax: 5 * time.Second},
-		MaxEventSize: so.MaxEventSize, MaxBatchSize: 256 << 10, BodyMemory: 4 << 20,
+		Limits:       Limits{MaxTopicsPerSubscriber: 5, BodyMemory: 4 << 20, RetryMin: 2 * time.Second, RetryMax: 5 * time.Second},
+		MaxEventSize: so.MaxEventSize, MaxBatchSize: 256 << 10,
 		Version: "v1.2.3",
 	}
 	for _, f := range change {

@@ -78,7 +78,7 @@ const mostRatio = 1032
 // mayUnpack reserves memory for a packed body until p is released; false when there is none. accept
 // bounds the bodies in hand as they were sent.
 func (a *API) mayUnpack(p *publish, n int64) bool {
-	if a.unpacked.Add(n) > a.o.BodyMemory {
+	if a.unpacked.Add(n) > a.live().BodyMemory {
 		a.unpacked.Add(-n)
 		return false
 	}

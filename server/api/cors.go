@@ -133,8 +133,9 @@ func (a *API) judgeOrigin(r *request) *failure {
 	if text == nil {
 		return nil
 	}
-	for i := range a.origins {
-		if a.origins[i].matches(text) {
+	origins := a.rules().origins
+	for i := range origins {
+		if origins[i].matches(text) {
 			r.origin = text
 			return nil
 		}

@@ -17,7 +17,7 @@ type publisherKey [16]byte
 // publisher, wherever it is used; else each address (IPv6: /64) is, and all who come by a unix
 // socket are one.
 func (a *API) keyOf(r *request) (k publisherKey) {
-	if a.o.Policy.Configured() {
+	if a.rules().policy.Configured() {
 		sum := sha256.Sum256(r.headers.authorization)
 		copy(k[:], sum[:])
 		return k

@@ -66,7 +66,7 @@ func (a *API) page(resp *fasthttp.Response, r *request) *failure {
 	h.Set(fasthttp.HeaderContentSecurityPolicy, p.policy)
 	h.Set(fasthttp.HeaderXContentTypeOptions, "nosniff")
 	h.Set(fasthttp.HeaderReferrerPolicy, "no-referrer")
-	if len(a.origins) > 0 {
+	if len(a.rules().origins) > 0 {
 		h.Set(fasthttp.HeaderVary, fasthttp.HeaderOrigin)
 	}
 	if sameTag(r.header.PeekAll(fasthttp.HeaderIfNoneMatch), p.etag) {

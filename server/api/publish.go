@@ -170,7 +170,8 @@ func (a *API) Quick(ctx *fasthttp.RequestCtx) accept.Quickness {
 // admit asks the policy who publishes.
 func (a *API) admit(p *publish, r *request) *failure {
 	// Whether the request is local is asked only where it matters: with a token it does not.
-	who, err := a.o.Policy.Publisher(r.headers.authorization, !a.o.Policy.Configured() && a.local(r))
+	policy := a.rules().policy
+	who, err := policy.Publisher(r.headers.authorization, !policy.Configured() && a.local(r))
 	if err != nil {
 		return a.publishFailure(err)
 	}

@@ -371,7 +371,7 @@ func TestOneTopicTooManyIsA503(t *testing.T) {
 func TestPackedBodiesAreBoundedTogether(t *testing.T) {
 	a := start(t)
 	request := withBody("POST /publish/a", packed("x"), gzipd)
-	a.unpacked.Store(a.o.BodyMemory)
+	a.unpacked.Store(a.live().BodyMemory)
 	an := long(t, a, request)
 	an.want(t, "no room to unpack", 503, "packed")
 	an = long(t, a, withBody("POST /publish/a", "x"))

@@ -72,9 +72,10 @@ var fulls = [accept.Fulls]struct {
 
 // Limits are those that may be changed while requests are served.
 type Limits struct {
-	MaxTopicsPerSubscriber int // topics and patterns of one stream
-	MaxSubscribersPerTopic int // streams that name a topic; 0: no limit
-	PublishRate            int // events a second of one publisher; 0: no limit
+	MaxTopicsPerSubscriber int   // topics and patterns of one stream
+	MaxSubscribersPerTopic int   // streams that name a topic; 0: no limit
+	PublishRate            int   // events a second of one publisher; 0: no limit
+	BodyMemory             int64 // bytes that all packed bodies in hand may grow to
 
 	// MinInterval is the shortest interval that a subscriber may ask for, beside none.
 	MinInterval time.Duration

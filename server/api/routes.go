@@ -38,9 +38,8 @@ type Options struct {
 	// Codings are what streams may be compressed by, the best one first; none: they never are.
 	Codings []encode.Coding
 
-	MaxEventSize int   // bytes of a frame
-	MaxBatchSize int   // bytes of a publish's body, also once it is unpacked
-	BodyMemory   int64 // bytes that all packed bodies in hand may grow to
+	MaxEventSize int // bytes of a frame
+	MaxBatchSize int // bytes of a publish's body, also once it is unpacked
 
 	Limits // that hold at first
 
@@ -72,7 +71,6 @@ type API struct {
 type house struct {
 	o        Options
 	publish  publisher
-	origins  []origin
 	front    page
 	count    counters
 	refused  refusals
@@ -80,6 +78,7 @@ type house struct {
 	unpacked atomic.Int64 // bytes that packed bodies in hand may grow to
 	busy     busy
 	limited  atomic.Pointer[Limits]
+	ruled    atomic.Pointer[rules]
 	meters   meters
 	draining atomic.Bool
 }
@@ -91,13 +90,11 @@ func New(o Options) (*API, error) {
 		h.publish = o.Backplane
 	}
 	h.limited.Store(&o.Limits)
-	for _, text := range o.Origins {
-		allowed, err := parseOrigin(text)
-		if err != nil {
-			return nil, err
-		}
-		h.origins = append(h.origins, allowed)
+	ruled, err := newRules(o.Policy, o.Origins)
+	if err != nil {
+		return nil, err
 	}
+	h.ruled.Store(ruled)
 	h.front = newPage(pageHTML)
 	h.rates.begin(h)
 	return &API{house: h}, nil
@@ -106,6 +103,37 @@ func New(o Options) (*API, error) {
 // Admin returns the API of the admin address: what there is to look at, and nothing to publish
 // or to subscribe to. It shows the same counters. Any goroutine.
 func (a *API) Admin() *API { return &API{house: a.house, admin: true} }
+
+// rules say who may do what; they may be changed while requests are served, all at once.
+type rules struct {
+	policy  *auth.Policy
+	origins []origin
+}
+
+func newRules(policy *auth.Policy, origins []string) (*rules, error) {
+	r := &rules{policy: policy}
+	for _, text := range origins {
+		allowed, err := parseOrigin(text)
+		if err != nil {
+			return nil, err
+		}
+		r.origins = append(r.origins, allowed)
+	}
+	return r, nil
+}
+
+// rules are those that hold now. A request that asks twice may find others.
+func (h *house) rules() *rules { return h.ruled.Load() }
+
+// Rule puts a policy and allowed origins in the place of those that hold, for requests that come
+// from now on; with an error, which names an origin that can't be one, nothing changes. Any goroutine.
+func (a *API) Rule(policy *auth.Policy, origins []string) error {
+	r, err := newRules(policy, origins)
+	if err == nil {
+		a.ruled.Store(r)
+	}
+	return err
+}
 
 // Drain makes /readyz say so, and every request for a stream hear that it should come back
 // later. Publishers hear it from the sequencer. Any goroutine; there is no way back.

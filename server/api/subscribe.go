@@ -29,7 +29,7 @@ func (a *API) subscribe(r *request, req *fasthttp.Request) (*fanout.Subscription
 	if f := q.finish(); f != nil {
 		return nil, f
 	}
-	who := a.o.Policy.Subscriber(a.local(r))
+	who := a.rules().policy.Subscriber(a.local(r))
 	for _, name := range sub.Topics {
 		if err := who.MaySubscribe(name); err != nil {
 			return nil, failf(fasthttp.StatusForbidden, "topic %s: %v", quote(name), err)

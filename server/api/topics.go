@@ -104,7 +104,8 @@ func (a *API) topic(resp *fasthttp.Response, r *request) *failure {
 // endTopic answers DELETE /topics/{topic}. It is a kind of publishing, and asks for the same right:
 // on the admin address too, whose own is to look.
 func (a *API) endTopic(resp *fasthttp.Response, r *request) *failure {
-	who, err := a.o.Policy.Publisher(r.headers.authorization, !a.o.Policy.Configured() && a.local(r))
+	policy := a.rules().policy
+	who, err := policy.Publisher(r.headers.authorization, !policy.Configured() && a.local(r))
 	if err != nil {
 		return a.publishFailure(err)
 	}
