@@ -26,7 +26,7 @@ NATS_PORT ?= 4222
 CC_FOUND := $(shell command -v $${CC:-gcc} 2>/dev/null || command -v cc 2>/dev/null)
 RACE     := $(if $(CC_FOUND),-race)
 
-.PHONY: run run-cluster build test check fuzz simulate golden bench bench-record figures compare profile hooks help clean
+.PHONY: run run-cluster build test check fuzz simulate golden bench bench-record figures compare link profile hooks help clean
 
 run: build ## build bin/penstock and serve on 127.0.0.1:8080 with the demo feeds
 	exec bin/penstock serve --demo --listen $(ADDRESS)
@@ -95,6 +95,9 @@ figures: ## measure what is promised beside bare loops in C, into bench/results/
 compare: ## Penstock beside the peers that are installed, into bench/results/ and README.md (a quarter of an hour)
 	$(GO) run ./bench compare
 	$(GO) run ./bench table
+
+link: build ## what flags for sockets do on wires that loopback is not: slow, narrow, lossy, broken (as root, five minutes)
+	$(GO) run ./bench/link
 
 profile: ## five seconds of a server's CPU time, by way of its debug door (serve --debug 127.0.0.1:6060)
 	$(GO) tool pprof -top -nodecount 40 'http://127.0.0.1:6060/debug/pprof/profile?seconds=5'

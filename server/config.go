@@ -60,11 +60,21 @@ type Config struct {
 	EndedKeep   time.Duration `name:"ended-keep" group:"Memory" default:"10m" min:"0s" max:"24h" unit:"duration" help:"For how long an ended topic is not forgotten for another one, so that whoever comes back hears that it is over."`
 	LagMemory   Size          `name:"lag-memory" live:"yes" group:"Memory" default:"64MiB" min:"64KiB" max:"1TiB" unit:"size" help:"Bound of the batches held for subscribers that lag; over it the one furthest behind is cut, with those who share its batch, and may resume."`
 
+	DeferAccept  time.Duration `name:"defer-accept" group:"Sockets" default:"1s" min:"0s" max:"1m" unit:"duration in whole seconds, 0s: off" help:"A connection is taken when its first byte is there, or about this long after it has begun (TCP_DEFER_ACCEPT)."`
+	FastOpen     int           `name:"fastopen" group:"Sockets" default:"0" min:"0" max:"1048576" unit:"connections, 0: off" help:"How many connections may wait whose first packet has brought their request (TCP_FASTOPEN): a round trip less for clients that do so. It takes the sysctl net.ipv4.tcp_fastopen=2 or 3."`
+	SendBuffer   Size          `name:"send-buffer" group:"Sockets" default:"0" min:"0" max:"1GiB" unit:"size, 0: as the kernel finds best" help:"What the kernel holds for a connection, sent and not acknowledged or not sent (SO_SNDBUF): a hard bound of its memory, and of the rate over long ways."`
+	RecvBuffer   Size          `name:"recv-buffer" group:"Sockets" default:"0" min:"0" max:"1GiB" unit:"size, 0: as the kernel finds best" help:"What the kernel holds of what a client sends and nobody reads (SO_RCVBUF); small ones make large publishes over long ways slow."`
+	NotSentLowat Size          `name:"notsent-lowat" group:"Sockets" default:"128KiB" min:"0" max:"1GiB" unit:"size, 0: no bound" help:"What the kernel takes for a subscriber beyond what is on its way to it (TCP_NOTSENT_LOWAT). What is more waits in the ring, which all share."`
+	UserTimeout  time.Duration `name:"user-timeout" group:"Sockets" default:"60s" min:"1s" max:"24h" unit:"duration" help:"A subscriber whose kernel acknowledges nothing for this long is dropped (TCP_USER_TIMEOUT), and so is one whose full socket takes not one byte, a quarter later at the most."`
+	KeepAlive    time.Duration `name:"keepalive" group:"Sockets" default:"0s" min:"0s" max:"9h" unit:"duration in whole seconds, 0s: off" help:"After this long a silence the kernel asks whether the other end is there (SO_KEEPALIVE); --user-timeout later it is given up. Heartbeats do the same; this is for those who make them rare."`
+	NoDelay      bool          `name:"nodelay" group:"Sockets" default:"true" help:"Small events are sent at once (TCP_NODELAY), as is the default, or else held back until what was sent before is acknowledged."`
+	Congestion   string        `name:"congestion" group:"Sockets" default:"" unit:"name, the kernel's choice without one" help:"Congestion control (TCP_CONGESTION), one of the sysctl net.ipv4.tcp_available_congestion_control: bbr, cubic."`
+
 	Shards        int           `name:"shards" group:"Streams" default:"0" min:"0" max:"1024" unit:"threads, 0: half the cores" help:"Threads that send events to subscribers."`
 	FlushInterval time.Duration `name:"flush-interval" group:"Streams" default:"10ms" min:"0s" max:"10s" unit:"duration" help:"Longest rest of a shard between two passes. A lone event waits for nothing; under load events wait up to this long and leave together."`
 	FlushMaxBytes Size          `name:"flush-max-bytes" group:"Streams" default:"64KiB" min:"1KiB" max:"16MiB" unit:"size" help:"A batch of this size is sent and the next one begun."`
+	Pin           bool          `name:"pin" group:"Streams" default:"false" help:"Each shard's thread stays on one core, the last one first."`
 	Heartbeat     time.Duration `name:"heartbeat" group:"Streams" default:"15s" min:"1s" max:"24h" unit:"duration" help:"A stream that is idle for this long gets a heartbeat. Keep it below the idle limit of every proxy on the way."`
-	UserTimeout   time.Duration `name:"user-timeout" group:"Streams" default:"60s" min:"1s" max:"24h" unit:"duration" help:"A subscriber whose kernel acknowledges nothing for this long is dropped (TCP_USER_TIMEOUT), and so is one whose full socket takes not one byte, a quarter later at the most."`
 	MaxLag        Size          `name:"max-lag" live:"yes" group:"Streams" default:"0" min:"0" max:"1TiB" unit:"size, 0: only the ring bounds it" help:"How far behind a subscriber may be, in bytes of the ring (all topics' events): it then loses what is further behind, as if the ring had, and is told so (gap, or as onlag says). What a resume, rewind or snapshot reads from before its stream began does not count. At least --max-event-size."`
 	MaxAge        time.Duration `name:"max-age" live:"yes" group:"Streams" default:"0s" min:"0s" max:"8760h" unit:"duration, 0: for ever" help:"A stream is ended at a frame's border when it is so old, a tenth more or less and up to --heartbeat later; its subscriber comes back by --retry-min and --retry-max, elsewhere if a balancer says so, and resumes."`
 	RetryMin      time.Duration `name:"retry-min" live:"yes" group:"Streams" default:"2s" min:"1ms" max:"1h" unit:"duration" help:"Shortest reconnection time told to a subscriber; each gets a random one."`
@@ -92,6 +102,10 @@ type Config struct {
 	NatsSync          time.Duration `name:"nats-sync" group:"More machines" default:"2m" min:"0s" max:"1h" unit:"duration, 0s: for each event" help:"How often the embedded NATS server makes sure that events are on the disk and not only with the kernel: what a power cut may cost."`
 	PublishTimeout    time.Duration `name:"publish-timeout" group:"More machines" default:"5s" min:"10ms" max:"1h" unit:"duration" help:"How long a publish waits for NATS; then 503. So does the start of a node."`
 	HistoryStreams    int           `name:"history-streams" group:"More machines" default:"64" min:"1" max:"100000" unit:"subscribers" help:"How many subscribers at once are given history older than the ring, up to 1 MiB each at a time; more are told to come back."`
+
+	GoMaxProcs int    `name:"gomaxprocs" group:"Runtime" default:"0" min:"0" max:"1024" unit:"threads, 0: as GOMAXPROCS says, else as many as cores" help:"Threads that run Go at once."`
+	GoGC       string `name:"gogc" group:"Runtime" default:"auto" unit:"percent, auto or off" help:"How much garbage may lie about before it is collected, in percent of what is alive. auto: paced so that the ring is not paid for twice, unless GOGC or GOMEMLIMIT is set."`
+	GoMemLimit Size   `name:"gomemlimit" group:"Runtime" default:"0" min:"0" max:"1TiB" unit:"size, 0: as GOMEMLIMIT says, else none" help:"The collector works harder from here on, in place of taking more memory."`
 
 	DrainTime time.Duration `name:"drain-time" live:"yes" group:"Running" default:"5s" min:"0s" max:"24h" unit:"duration" help:"At SIGTERM streams are ended one after the other over this time, so that their subscribers do not all come back at once."`
 	Demo      bool          `name:"demo" group:"Running" default:"false" help:"Publishes the demo feeds: recorded earthquakes, simulated stocks."`
@@ -281,6 +295,22 @@ func (c *Config) Check() error {
 	if c.BodyMemory < c.MaxBatchSize {
 		return fmt.Errorf("--body-memory %s: allowed is at least --max-batch-size %s", c.BodyMemory, c.MaxBatchSize)
 	}
+	if percent, err := parseGC(c.GoGC); err != nil {
+		return err
+	} else if percent == noCollector && c.GoMemLimit == 0 {
+		return fmt.Errorf("--gogc off: allowed is it with --gomemlimit alone, or memory would never be given back")
+	}
+	if least := c.RingSize + c.RingSize/4 + 32<<20; c.GoMemLimit > 0 && c.GoMemLimit < least {
+		return fmt.Errorf("--gomemlimit %s: allowed is at least %s, a quarter and 32MiB more than --ring-size %s, or the collector would never rest", c.GoMemLimit, least, c.RingSize)
+	}
+	for _, d := range []struct {
+		name  string
+		value time.Duration
+	}{{"defer-accept", c.DeferAccept}, {"keepalive", c.KeepAlive}} {
+		if d.value%time.Second != 0 {
+			return fmt.Errorf("--%s %s: allowed are whole seconds, which is what the kernel takes", d.name, d.value)
+		}
+	}
 	if c.RetryMin > c.RetryMax {
 		return fmt.Errorf("--retry-min %s: allowed is at most --retry-max %s", c.RetryMin, c.RetryMax)
 	}
@@ -364,6 +394,21 @@ func checkAddress(name, address string) error {
 		}
 	}
 	return fmt.Errorf("--%s %q: allowed are host:port, port 0 for any free one", name, address)
+}
+
+// sockets is what the kernel is told of TCP's sockets.
+func (c *Config) sockets() accept.Sockets {
+	return accept.Sockets{
+		DeferAccept: c.DeferAccept,
+		FastOpen:    c.FastOpen,
+		SendBuffer:  int(c.SendBuffer),
+		RecvBuffer:  int(c.RecvBuffer),
+		NotSent:     int(c.NotSentLowat),
+		UserTimeout: c.UserTimeout,
+		KeepAlive:   c.KeepAlive,
+		NoDelay:     c.NoDelay,
+		Congestion:  c.Congestion,
+	}
 }
 
 // policy is what auth is told.

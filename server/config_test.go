@@ -47,6 +47,11 @@ func TestCheckNamesSettingValueAndAllowed(t *testing.T) {
 		"long flush interval":    {func(c *Config) { c.FlushInterval = time.Hour }, []string{"--flush-interval 1h0m0s", "0s to 10s"}},
 		"overload":               {func(c *Config) { c.Overload = "drop" }, []string{`--overload "drop"`, "wait, shed"}},
 		"log level":              {func(c *Config) { c.LogLevel = "loud" }, []string{"--log-level", "debug, info, warn, error"}},
+		"half a second":          {func(c *Config) { c.DeferAccept = 500 * time.Millisecond }, []string{"--defer-accept 500ms", "whole seconds"}},
+		"keepalive of 1.5 s":     {func(c *Config) { c.KeepAlive = 1500 * time.Millisecond }, []string{"--keepalive 1.5s", "whole seconds"}},
+		"collector at 0":         {func(c *Config) { c.GoGC = "0" }, []string{`--gogc "0"`, "auto, off and 1 to 10000"}},
+		"no collector at all":    {func(c *Config) { c.GoGC = "off" }, []string{"--gogc off", "--gomemlimit"}},
+		"memory below the ring":  {func(c *Config) { c.GoMemLimit = 256 << 20 }, []string{"--gomemlimit 256MiB", "352MiB", "--ring-size 256MiB"}},
 		"retry the wrong way":    {func(c *Config) { c.RetryMin, c.RetryMax = 3*time.Second, time.Second }, []string{"--retry-min 3s", "--retry-max 1s"}},
 		"both ways to publish":   {func(c *Config) { c.InsecurePublish = true; c.PublishTokenFile = spaced }, []string{"--insecure-publish", "--publish-token-file"}},
 		"no token file":          {func(c *Config) { c.PublishTokenFile = "/nonexistent/token" }, []string{"--publish-token-file", "no such file"}},
@@ -111,7 +116,7 @@ func TestEverySettingIsWholeAndStandsOnce(t *testing.T) {
 		if s.Name == "" || s.Help == "" || s.Group == "" {
 			t.Errorf("setting %+v lacks a name, a group or help", s)
 		}
-		if s.Unit == "" && s.Default != "false" {
+		if s.Unit == "" && s.Default != "false" && s.Default != "true" {
 			t.Errorf("--%s has no unit and is no switch", s.Name)
 		}
 		if seen[s.Name] {

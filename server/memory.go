@@ -17,11 +17,13 @@ package server
 // Runs on the runtime's cleanup goroutines, a moment after each collection; touches no lock.
 
 import (
+	"fmt"
 	"math"
 	"os"
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"strconv"
 	"sync/atomic"
 )
 
@@ -40,11 +42,56 @@ func collectorPercent(live, ring int64) int {
 	return int(min(percentMost, max(1, garbageAllowed(live, ring)*100/max(live, 1))))
 }
 
+// SetRuntime tells Go's runtime what --gomaxprocs, --gogc and --gomemlimit say, each of which beats
+// its environment variable. It changes settings of the whole process and so is the program's to
+// call, before New, and not New's. undo sets them back. c has passed Check.
+func (c *Config) SetRuntime() (undo func()) {
+	var all []func()
+	if n := c.GoMaxProcs; n > 0 {
+		before := runtime.GOMAXPROCS(n)
+		all = append(all, func() { runtime.GOMAXPROCS(before) })
+	}
+	if limit := int64(c.GoMemLimit); limit > 0 {
+		before := debug.SetMemoryLimit(limit)
+		all = append(all, func() { debug.SetMemoryLimit(before) })
+	}
+	if percent, err := parseGC(c.GoGC); err == nil && percent != paced {
+		before := debug.SetGCPercent(percent)
+		all = append(all, func() { debug.SetGCPercent(before) })
+	}
+	return func() {
+		for _, f := range all {
+			f()
+		}
+	}
+}
+
+// What --gogc may be beside a percentage.
+const (
+	paced       = 0  // auto: see PaceCollector
+	noCollector = -1 // off, which debug.SetGCPercent takes for it
+)
+
+// parseGC reads --gogc: a percentage, auto or off.
+func parseGC(text string) (percent int, err error) {
+	switch text {
+	case "auto":
+		return paced, nil
+	case "off":
+		return noCollector, nil
+	}
+	if percent, err = strconv.Atoi(text); err != nil || percent < 1 || percent > 10_000 {
+		return 0, fmt.Errorf("--gogc %q: allowed are auto, off and 1 to 10000", text)
+	}
+	return percent, nil
+}
+
 // PaceCollector makes the collector's pace fit the server's ring until stop is called. It changes
-// settings of the whole process (debug.SetGCPercent, debug.SetMemoryLimit) and so is the program's to call, once, and
-// not New's. Where the user has set GOGC or GOMEMLIMIT it does nothing. Any goroutine.
+// settings of the whole process (debug.SetGCPercent, debug.SetMemoryLimit) and so is the program's
+// to call, once, and not New's. Where the user has set GOGC, GOMEMLIMIT or --gogc it does nothing;
+// below --gomemlimit it paces. Any goroutine.
 func (s *Server) PaceCollector() (stop func()) {
-	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
+	if s.config.GoGC != "auto" || os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" && s.config.GoMemLimit == 0 {
 		return func() {}
 	}
 	p := &pacer{ring: func() int64 { return s.sequencer.Ring().Stats().Allocated }}
@@ -55,6 +102,9 @@ func (s *Server) PaceCollector() (stop func()) {
 	most := int64(math.MaxInt64)
 	if limit := s.memory.limit.Load(); limit > s.config.memoryBound() {
 		most = limit / 20 * 19
+	}
+	if n := int64(s.config.GoMemLimit); n > 0 {
+		most = n
 	}
 	mostBefore := debug.SetMemoryLimit(most)
 	p.arm()

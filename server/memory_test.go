@@ -1,6 +1,10 @@
 package server
 
-import "testing"
+import (
+	"runtime"
+	"runtime/metrics"
+	"testing"
+)
 
 // The garbage allowed follows from what is alive beside the ring, within its bounds.
 func TestGarbageFollowsWhatLivesBesideTheRing(t *testing.T) {
@@ -29,5 +33,34 @@ func TestPercentKeepsAFullRingWithinItsBound(t *testing.T) {
 		if heap, bound := live+live*int64(percent)/100, ring*13/10+50*MiB; heap > bound || percent < 1 {
 			t.Errorf("ring %d MiB: %d%% lets the heap grow to %d MiB, want at most %d", ring/MiB, percent, heap/MiB, bound/MiB)
 		}
+	}
+}
+
+// What the settings say of the runtime beats the environment, and is undone.
+func TestRuntimeSettingsAreSetAndUndone(t *testing.T) {
+	t.Setenv("GOGC", "200")
+	c := DefaultConfig()
+	c.GoMaxProcs, c.GoGC, c.GoMemLimit = runtime.GOMAXPROCS(0)+1, "50", 1<<40
+	if err := c.Check(); err != nil {
+		t.Fatal(err)
+	}
+	has := func() [3]int64 {
+		sample := []metrics.Sample{{Name: "/gc/gogc:percent"}, {Name: "/gc/gomemlimit:bytes"}}
+		metrics.Read(sample)
+		return [3]int64{int64(runtime.GOMAXPROCS(0)), int64(sample[0].Value.Uint64()), int64(sample[1].Value.Uint64())}
+	}
+	before := has()
+	undo := c.SetRuntime()
+	if got := has(); got != [3]int64{before[0] + 1, 50, 1 << 40} {
+		t.Errorf("set: %v", got)
+	}
+	undo()
+	if got := has(); got != before {
+		t.Errorf("undone: %v, was %v", got, before)
+	}
+	c = DefaultConfig()
+	c.SetRuntime()()
+	if got := has(); got != before {
+		t.Errorf("the defaults have changed %v to %v", before, got)
 	}
 }

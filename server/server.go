@@ -8,6 +8,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -121,6 +122,7 @@ func (s *Server) open() (err error) {
 
 	// The shards, which follow the ring.
 	err = s.startShards(fanout.Options{
+		Pin:           c.Pin,
 		Sequencer:     s.sequencer,
 		Heartbeat:     c.Heartbeat,
 		FlushInterval: c.FlushInterval,
@@ -225,7 +227,7 @@ func (s *Server) listen(name string, addresses []string, handler accept.Handler,
 		MaxHere:          s.files.Connections(),
 		MaxBodySize:      int(c.MaxBatchSize),
 		HandshakeTimeout: c.HandshakeTimeout,
-		UserTimeout:      c.UserTimeout,
+		Sockets:          c.sockets(),
 		CloseTimeout:     closeTime,
 		Log:              s.log,
 	})
@@ -236,7 +238,12 @@ func (s *Server) listen(name string, addresses []string, handler accept.Handler,
 }
 
 // listenError says which setting to look at.
-func listenError(name string, err error) error { return fmt.Errorf("--%s: %w", name, err) }
+func listenError(name string, err error) error {
+	if refused := (*accept.SocketError)(nil); errors.As(err, &refused) {
+		return err
+	}
+	return fmt.Errorf("--%s: %w", name, err)
+}
 
 // accepted are the counters of the main address, for the api, which may ask before it listens.
 func (s *Server) accepted() accept.Stats {

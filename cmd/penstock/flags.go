@@ -72,7 +72,7 @@ func describe(v *kong.Value) string {
 	if _, more, ok := strings.Cut(v.Tag.Get("unit"), ", "); ok && v.Tag.Get("oneof") == "" {
 		facts = append(facts, more)
 	}
-	if v.HasDefault && v.Default != "" && !v.IsBool() {
+	if v.HasDefault && v.Default != "" && (!v.IsBool() || v.Default == "true") {
 		facts = append(facts, "default "+v.Default)
 	}
 	if v.Tag.Get("live") != "" {

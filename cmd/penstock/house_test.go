@@ -34,6 +34,7 @@ var rooms = map[string][]string{
 	"loadtest":          {"encode"},
 	"bench":             {"loadtest", "bench/peers", "encode"},
 	"bench/peers":       {"loadtest"},
+	"bench/link":        nil,
 	"cmd/penstock":      {"server", "server/tuning", "loadtest", "encode", "cmd/penstock/internal/answer", "cmd/penstock/internal/feed", "cmd/penstock/internal/follow"},
 
 	// The substance of publish and subscribe.
@@ -56,7 +57,7 @@ var doors = map[string][]string{
 	"github.com/valyala/fastjson":        {"server/api"},
 	"github.com/VictoriaMetrics/metrics": {"server/api"},
 	"github.com/klauspost/compress":      {"encode"},
-	"golang.org/x/sys":                   {"server/fanout", "server/accept", "loadtest"},
+	"golang.org/x/sys":                   {"server/fanout", "server/accept", "loadtest", "bench/link"},
 	"github.com/alecthomas/kong":         {"cmd/penstock"},
 	"github.com/goccy/go-yaml":           {"cmd/penstock"},
 	"github.com/coreos/go-systemd":       {"cmd/penstock"},

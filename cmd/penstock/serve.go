@@ -34,6 +34,7 @@ func (c *serveCmd) Run(rc *runContext) error {
 	var level slog.LevelVar
 	level.Set(levelOf(c.Settings.LogLevel))
 	log := newLogger(rc.Stderr, text, &level)
+	defer c.Settings.SetRuntime()()
 	srv, err := server.New(c.Settings, log)
 	if err != nil {
 		return err

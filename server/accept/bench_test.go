@@ -19,6 +19,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 	"unsafe"
 
 	"penstock/server/fanout"
@@ -176,9 +177,12 @@ func measure(b *testing.B, to net.Addr, path string, closeAll func()) {
 
 var benchAnswer = []byte(streamHead + "\r\n10\r\nretry: 3000\n\n")
 
+// asServed is what a server's sockets have.
+var asServed = Sockets{DeferAccept: time.Second, NoDelay: true, UserTimeout: time.Minute, NotSent: 128 << 10}
+
 // BenchmarkBareLoop is the floor.
 func BenchmarkBareLoop(b *testing.B) {
-	var o Options
+	o := Options{Sockets: asServed}
 	o.fill()
 	fd, to, err := listenTCP("127.0.0.1:0", &o)
 	if err != nil {
@@ -283,7 +287,7 @@ func benchmarkWay(b *testing.B, path string) {
 	set, _ := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	defer unix.Close(set)
 	w := &watcher{set: epoll(set)}
-	a, err := Listen(Options{Listen: []string{"127.0.0.1:0"}, Handler: shortest{newHouse()}, Shards: w, Log: slog.New(slog.DiscardHandler)})
+	a, err := Listen(Options{Listen: []string{"127.0.0.1:0"}, Sockets: asServed, Handler: shortest{newHouse()}, Shards: w, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -339,7 +343,7 @@ func BenchmarkRequest(b *testing.B) { benchmarkRequest(b, taken{newHouse()}) }
 func BenchmarkQuickRequest(b *testing.B) { benchmarkRequest(b, takenQuickly{taken{newHouse()}}) }
 
 func benchmarkRequest(b *testing.B, h Handler) {
-	a, err := Listen(Options{Listen: []string{"127.0.0.1:0"}, Handler: h, Log: slog.New(slog.DiscardHandler)})
+	a, err := Listen(Options{Listen: []string{"127.0.0.1:0"}, Sockets: asServed, Handler: h, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -11,17 +11,12 @@ import (
 	"os"
 	"strings"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // MostListeners is how many addresses one Acceptor serves at most.
 const MostListeners = 64
-
-// deferAccept is how many seconds a connection without a byte stays out of
-// the accept thread's sight (TCP_DEFER_ACCEPT).
-const deferAccept = 1
 
 // A door is a listening socket.
 type door struct {
@@ -39,6 +34,9 @@ func (a *Acceptor) listen() error {
 			d, addr, err = listenUnix(path, &a.o)
 		} else {
 			d.fd, addr, err = listenTCP(address, &a.o)
+		}
+		if refused := (*SocketError)(nil); errors.As(err, &refused) {
+			return refused // whatever the address
 		}
 		if err != nil {
 			return fmt.Errorf("listen on %s: %w; --listen takes host:port, port 0 for any free one, or unix:PATH", address, err)
@@ -99,21 +97,11 @@ func listenTCP(address string, o *Options) (int, net.Addr, error) {
 
 // bind makes fd a listening socket at an address. What is set on it, the accepted sockets inherit.
 func bind(fd, family int, at *net.TCPAddr, o *Options) (*net.TCPAddr, error) {
-	type option struct{ level, name, value int }
-	options := []option{
-		{unix.SOL_SOCKET, unix.SO_REUSEADDR, 1},
-		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
-		{unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, deferAccept},
-		{unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(o.UserTimeout / time.Millisecond)},
-	}
-	if o.NotSent > 0 {
-		options = append(options, option{unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, o.NotSent})
+	if err := o.Sockets.set(fd); err != nil {
+		return nil, err
 	}
 	if family == unix.AF_INET6 && at.IP == nil {
-		options = append(options, option{unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0})
-	}
-	for _, s := range options {
-		if err := unix.SetsockoptInt(fd, s.level, s.name, s.value); err != nil {
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0); err != nil {
 			return nil, os.NewSyscallError("setsockopt", err)
 		}
 	}

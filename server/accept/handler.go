@@ -135,6 +135,7 @@ type Options struct {
 	Shards  Joiner   // whom streams are handed to; nil where Handler never returns one
 
 	SocketMode fs.FileMode // permissions of unix sockets; default 0660
+	Sockets    Sockets     // what those of TCP have
 
 	Backlog int // connections that may wait to be accepted; default 4,096
 	Limits
@@ -148,8 +149,6 @@ type Options struct {
 	IdleTimeout      time.Duration // for a connection between requests; default 60 s
 	LingerTimeout    time.Duration // for the silence of a client after its last answer, at most 6 times as long in all; default 5 s
 	CloseTimeout     time.Duration // for requests in hand when Close is called; default 5 s
-	UserTimeout      time.Duration // TCP_USER_TIMEOUT of each socket, also as a stream; default: the kernel's
-	NotSent          int           // TCP_NOTSENT_LOWAT of each socket, also as a stream, in bytes; default: the kernel's
 
 	Server string       // the Server header of what fasthttp answers; default none
 	Log    *slog.Logger // default slog.Default()

@@ -264,7 +264,8 @@ func start(t testing.TB, change ...func(*Options)) *server {
 	o := Options{
 		Listen: []string{"127.0.0.1:0"}, Handler: s.house, Shards: s.shards,
 		MaxBodySize: 1 << 20, CloseTimeout: 10 * time.Second,
-		Log: slog.New(slog.DiscardHandler),
+		Sockets: Sockets{DeferAccept: time.Second, NoDelay: true},
+		Log:     slog.New(slog.DiscardHandler),
 	}
 	for _, c := range change {
 		c(&o)

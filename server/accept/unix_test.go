@@ -89,6 +89,8 @@ func TestHandlerHearsTheAddress(t *testing.T) {
 			if int(from.Listener) != listener || from.Remote.IsValid() != (listener == 1) {
 				t.Errorf("%.20q at address %d: from %+v", request, listener, from)
 			}
+			c.Close()
+			eventually(t, "the connection to be over", func() bool { return s.Stats().Open == 0 })
 		}
 	}
 }

@@ -177,7 +177,7 @@ var families = []family{
 
 	{name: "penstock_accept_pauses_total", kind: "counter", help: "Times that connections were left in the kernel's queue because of --accept-rate.",
 		values: one(func(_ *house, f *figures) float64 { return float64(f.accepted.Slowed) })},
-	{name: "penstock_limit", kind: "gauge", help: "The limits that hold now, by setting, in bytes, seconds or what they count; 0 is no limit.", label: "setting",
+	{name: "penstock_limit", kind: "gauge", help: "The limits that hold now, by setting, in bytes, seconds or what they count; 0 is no limit, or off.", label: "setting",
 		values: func(h *house, _ *figures, add func(string, float64)) {
 			for _, l := range h.limits() {
 				add(l.Name, l.Value)

@@ -59,6 +59,7 @@ func (s *Shards) startApart(o *Options) error {
 			continue
 		}
 		sh := newShard(o, t.system)
+		sh.core = o.core(len(s.shards))
 		sh.inbox.apart, sh.door = true, t.system.pair.door
 		sh.room.Store(int64(t.room))
 		s.shards = append(s.shards, sh)

@@ -48,6 +48,7 @@ type shard struct {
 	network            func(uint32) netip.Addr
 	enterNetwork       func(netip.Addr) uint32
 	ticksRound         uint32 // ticks in a heartbeat time
+	core               int    // where its thread stays, or anyCore
 	owner              owner  // race build: the only thread that may touch what follows
 
 	// The shard's thread only, from here on.
@@ -124,7 +125,7 @@ func newShard(o *Options, sys system) *shard {
 		lagMemory: o.LagMemory / int64(o.Shards), retryMin: o.RetryMin, retryMax: o.RetryMax,
 		passBytes: mostRead, passJoiners: mostJoiners, sliceBytes: mostSlice, catchUpBudget: mostCatchUp,
 		packShare: o.CompressShare, packLevel: o.CompressLevel,
-		version: o.Version, gone: o.Gone, network: o.Network, enterNetwork: o.Enter, ticksRound: ticksOf(o.Heartbeat),
+		core: anyCore, version: o.Version, gone: o.Gone, network: o.Network, enterNetwork: o.Enter, ticksRound: ticksOf(o.Heartbeat),
 		audiences: make(map[string]*audience), index: make(map[uint64]*interest),
 	}
 	sh.stats.passSeconds = newHistogram(secondsBounds)
@@ -145,6 +146,7 @@ func newShard(o *Options, sys system) *shard {
 // nothing. It ends on commandStop.
 func (sh *shard) run() {
 	runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+	sh.pin()
 	sh.take()
 	defer close(sh.stopped)
 	defer sh.sys.release()

@@ -33,6 +33,7 @@ type Options struct {
 	Shards             int                     // threads with their own subscribers, at least 1
 	TableStreams       int                     // each shard has a descriptor table of its own, for at most so many streams; 0: all use the process's
 	Abreast            int                     // with TableStreams: streams are spread over so many shards until those are full, then over the next ones; 0: over all
+	Pin                bool                    // each thread stays on one core
 	Sequencer          *topic.Sequencer        // whose ring is sent
 	Heartbeat          time.Duration           // how long a stream may be idle, at least 10 ms
 	FlushInterval      time.Duration           // the longest rest between two passes; 0 for none
@@ -49,6 +50,8 @@ type Options struct {
 	Network            func(uint32) netip.Addr // for whom a Ticket counts. On the shard's thread, like those that follow: they must not wait
 	Enter              func(netip.Addr) uint32 // the Ticket of one who is adopted
 	Gone               func(uint32)            // called with the Ticket of a stream that has one, once its socket is closed
+
+	pins []int // with Pin: the cores to choose from
 }
 
 // Shards send the ring's events to their subscribers, each shard on a thread of
@@ -61,13 +64,19 @@ type Shards struct {
 }
 
 // New makes shards and starts their threads. Errors are those of opening epoll
-// sets, and with TableStreams ErrNoTables; whatever was opened is closed then. Close ends them.
+// sets, with Pin of a kernel that lets nobody choose a core, and with TableStreams ErrNoTables; whatever was opened is closed then. Close ends them.
 //
 // With TableStreams sockets that the process has open already are closed in the shards' tables; other
 // descriptors take room there.
 func New(o Options) (*Shards, error) {
 	if o.Shards < 1 {
 		return nil, fmt.Errorf("%d shards; at least 1", o.Shards)
+	}
+	if o.Pin {
+		var err error
+		if o.pins, err = cores(); err != nil {
+			return nil, err
+		}
 	}
 	s := &Shards{abreast: o.Shards, porter: porter{stop: make(chan struct{})}}
 	if o.TableStreams > 0 {
@@ -94,7 +103,9 @@ func New(o Options) (*Shards, error) {
 		}
 	}
 	for _, p := range systems {
-		s.shards = append(s.shards, newShard(&o, p))
+		sh := newShard(&o, p)
+		sh.core = o.core(len(s.shards))
+		s.shards = append(s.shards, sh)
 	}
 	for _, sh := range s.shards {
 		go sh.run()

@@ -110,12 +110,12 @@ var checks = []check{
 	},
 	{
 		id: "net.ipv4.tcp_wmem", section: "Memory", what: "bytes of a socket's send buffer: least, first, most",
-		why:  "a reader that sleeps is sent to until the third value is full, and one in a hundred sleeps; tcp_notsent_lowat ends that earlier",
+		why:  "a reader that sleeps would be sent to until the third value is full; serve --notsent-lowat (128KiB) ends that earlier",
 		look: lookSendBuffers,
 	},
 	{
 		id: "net.ipv4.tcp_notsent_lowat", section: "Memory", what: "bytes that may wait in a send buffer before a socket counts as full",
-		why:  "without it a reader that sleeps fills its send buffer up to tcp_wmem; with it what it has not taken waits in the ring, which is there once for all",
+		why:  "without a bound a reader that sleeps fills its send buffer up to tcp_wmem; with one what it has not taken waits in the ring, which is there once for all",
 		look: lookUnsent,
 	},
 	{

@@ -142,66 +142,17 @@ func lookTCPMemory(m *Machine, p Plan) verdict {
 	return v
 }
 
-// asleep is how many bytes the send buffer of a reader that sleeps may have, so that one stream in
-// a hundred can sleep with a full one in a quarter of the memory; at least 64 KiB. False where the
-// memory is unknown.
-func (m *Machine) asleep(p Plan) (readers, most int, ok bool) {
-	_, available, ok := m.Memory()
-	readers = max(1, p.Connections/100)
-	return readers, max(64<<10, powerOfTwo(int(min(available, 1<<50)/4)/readers)/2), ok
+// What Penstock sets for its own sockets needs no sysctl: these are shown, for whoever wonders.
+
+func lookSendBuffers(m *Machine, _ Plan) verdict {
+	return m.shown("net.ipv4.tcp_wmem", "any, as --notsent-lowat bounds it")
 }
 
-// unsentMost is a tcp_notsent_lowat that is small enough whatever the memory; the kernel's own is
-// 4 GiB, which is none.
-const unsentMost = 128 << 10
-
-func lookSendBuffers(m *Machine, p Plan) verdict {
-	const key = "net.ipv4.tcp_wmem"
-	v := verdict{severity: Fine}
-	w, ok := m.sysctl(key)
-	if !ok || len(w) != 3 {
-		v.severity = Unknown
-		return v
-	}
-	v.now = fmt.Sprintf("%d %d %d", w[0], w[1], w[2])
-	readers, most, known := m.asleep(p)
-	if !known {
-		return v
-	}
-	v.needed = "most up to " + count(most)
-	unsent, ok := m.sysctl("net.ipv4.tcp_notsent_lowat")
-	switch {
-	case w[2] <= most:
-	case ok && unsent[0] >= 0 && unsent[0] <= unsentMost:
-		v.needed = "any, as tcp_notsent_lowat is small"
-	default:
-		v.severity = Advice
-		v.note = fmt.Sprintf("%s asleep could hold %s; this or tcp_notsent_lowat, which leaves fast readers their buffers", plural(readers, "reader"), bytesText(uint64(readers)*uint64(w[2])))
-		v.sysctl(key, fmt.Sprintf("%d %d %d", min(w[0], most), min(w[1], most), most))
-	}
-	return v
-}
-
-func lookUnsent(m *Machine, p Plan) verdict {
+func lookUnsent(m *Machine, _ Plan) verdict {
 	const key = "net.ipv4.tcp_notsent_lowat"
-	v := verdict{severity: Fine, needed: "any"}
-	unsent, ok := m.sysctl(key)
-	if !ok {
-		v.severity = Unknown
-		return v
-	}
-	v.now = count(unsent[0])
-	if unsent[0] < 0 || unsent[0] >= 1<<30 {
+	v := m.shown(key, "any, as --notsent-lowat sets it")
+	if unsent, ok := m.sysctl(key); ok && (unsent[0] < 0 || unsent[0] >= 1<<30) {
 		v.now = "no limit"
-	}
-	w, ok := m.sysctl("net.ipv4.tcp_wmem")
-	_, most, known := m.asleep(p)
-	if ok && len(w) == 3 && known && w[2] > most {
-		v.needed = "up to " + count(unsentMost)
-		if unsent[0] < 0 || unsent[0] > unsentMost {
-			v.severity = Advice
-			v.sysctl(key, "16384")
-		}
 	}
 	return v
 }
