@@ -44,6 +44,7 @@ type Server struct {
 	shards    *fanout.Shards
 	addresses *accept.Addresses
 	memory    memoryWatch
+	state     *stateFile
 	api       *api.API
 	main      atomic.Pointer[accept.Acceptor]
 	admin     *accept.Acceptor // nil without an admin address
@@ -101,6 +102,10 @@ func (s *Server) open() (err error) {
 		since = s.backplane.Since()
 	}
 
+	if s.state, err = openState(c.StateFile); err != nil {
+		return err
+	}
+
 	// The ring and its order.
 	s.sequencer, err = topic.New(topic.Options{
 		RingSize:     int(c.RingSize),
@@ -115,8 +120,12 @@ func (s *Server) open() (err error) {
 		MaxWaiting:   c.MaxRequests / 2,
 		Backplane:    s.backplane != nil,
 		Since:        since,
+		After:        s.state.newest,
 	})
 	if err != nil {
+		return err
+	}
+	if err := s.state.begin(s.sequencer); err != nil {
 		return err
 	}
 
@@ -186,6 +195,7 @@ func (s *Server) open() (err error) {
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
 	s.background.Go(func() { s.memory.watch(ctx, s.log) })
+	s.background.Go(func() { s.state.keep(ctx, s.sequencer, s.log) })
 	s.background.Go(func() { s.api.Run(ctx) })
 	if c.Demo {
 		if err := s.startDemo(ctx); err != nil {
@@ -354,5 +364,8 @@ func (s *Server) Close() {
 			s.shards.Close()
 		}
 		s.background.Wait()
+		if s.sequencer != nil {
+			s.state.end(s.sequencer, s.log)
+		}
 	})
 }

@@ -70,6 +70,8 @@ type Options struct {
 	Backplane bool
 	Since     uint64
 
+	After uint64 // ids begin after it, as well as after the present time: the newest of an earlier life; 0: unknown
+
 	Now  func() int64 // microseconds since 1970; nil: the clock. Any goroutine
 	Seed uint64       // of the hash by which names are laid down; 0: random, so that nobody can choose names that lie together
 
@@ -119,9 +121,10 @@ type Sequencer struct {
 	_      [128]byte
 	inside atomic.Int64 // publishers between enter and leave
 
-	_       [128]byte
-	settled atomic.Uint64
-	dropped atomic.Uint64 // id of the newest entry that has left the ring
+	_        [128]byte
+	settled  atomic.Uint64
+	reserved atomic.Uint64 // see Reserve
+	dropped  atomic.Uint64 // id of the newest entry that has left the ring
 
 	_        [128]byte
 	mu       sync.Mutex
@@ -150,7 +153,7 @@ func New(o Options) (*Sequencer, error) {
 	if o.Now == nil {
 		o.Now = func() int64 { return time.Now().UnixMicro() }
 	}
-	start, known := uint64(max(o.Now(), 0)), uint64(0)
+	start, known := max(uint64(max(o.Now(), 0)), o.After), uint64(0)
 	if o.Backplane {
 		start, known = 0, o.Since
 	}
@@ -383,8 +386,21 @@ func (s *Sequencer) publishLocked(t *Topic, frame []byte, typeEnd int, now int64
 	return id
 }
 
-// nextIDLocked is the next id at a time: the time, or one more than the last id.
-func (s *Sequencer) nextIDLocked(now int64) uint64 { return max(uint64(max(now, 0)), s.lastID+1) }
+// nextIDLocked is the next id at a time: the time, as far as ids are reserved, or one more than the
+// last id.
+func (s *Sequencer) nextIDLocked(now int64) uint64 {
+	id := uint64(max(now, 0))
+	if reserved := s.reserved.Load(); reserved > 0 {
+		id = min(id, reserved)
+	}
+	return max(id, s.lastID+1)
+}
+
+// Reserve says up to which id somebody has made sure that a later life begins after it; 0: nobody
+// has, and nobody cares. Ids follow the time no further than that, whatever the clock does; beyond
+// it they go on one by one, for a publish must not wait for a disk: a million a second would have to
+// be published for as long as the reserve lasts. Any goroutine.
+func (s *Sequencer) Reserve(until uint64) { s.reserved.Store(until) }
 
 // appendLocked appends a whole frame with its id, greater than any before, to a claimed topic.
 func (s *Sequencer) appendLocked(t *Topic, kind ring.Kind, id uint64, now int64, frame []byte, typeEnd int) {
