@@ -3,6 +3,8 @@
 //	go run ./bench            what is promised, beside the bare loops: bench/results/promises.md
 //	go run ./bench compare    the same scenarios against each peer: bench/results/compare.md
 //	go run ./bench memory     what topics, watchlists and streams cost: bench/results/memory.md
+//	go run ./bench storm      everybody is reset and comes back at once: bench/results/storm.md
+//	go run ./bench soak       a server under changing load for half an hour: nothing may be lost or grow
 //	go run ./bench coding     what compressed streams give and cost: bench/results/coding.md
 //	go run ./bench table      writes the figures of both into README.md, between its markers
 //
@@ -81,11 +83,14 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	if fs.NArg() > 0 {
-		return fmt.Errorf("%q: not expected; commands are promises, compare, memory, coding, table", fs.Args())
+		return fmt.Errorf("%q: not expected; commands are promises, compare, memory, coding, storm, soak, table", fs.Args())
 	}
 	s.only, s.peerList, s.peers.Extra = list(*rows), list(*names), strings.Fields(*extra)
 	if s.rounds < 1 || s.duration != 0 && s.duration < time.Second {
 		return errors.New("at least one round, of at least a second")
+	}
+	if s.duration == 0 && command == "soak" {
+		s.duration = 30 * time.Minute
 	}
 	if s.duration == 0 && command != "compare" {
 		s.duration = 10 * time.Second
@@ -114,8 +119,12 @@ func run(ctx context.Context, args []string) error {
 		return s.memory(ctx)
 	case "coding":
 		return s.coding(ctx)
+	case "storm":
+		return s.storm(ctx)
+	case "soak":
+		return s.soak(ctx)
 	}
-	return fmt.Errorf("%q: not a command; promises, compare, memory, coding and table are", command)
+	return fmt.Errorf("%q: not a command; promises, compare, memory, coding, storm, soak and table are", command)
 }
 
 func list(s string) []string {
