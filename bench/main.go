@@ -7,7 +7,7 @@
 //	go run ./bench soak       a server under changing load for half an hour: nothing may be lost or grow
 //	go run ./bench coding     what compressed streams give and cost: bench/results/coding.md
 //	go run ./bench scale      200,000 streams in one process under a low limit of descriptors: bench/results/scale.md
-//	go run ./bench table      writes the figures of both into README.md, between its markers
+//	go run ./bench table      writes the figures into README.md and docs/capacity.md, between their markers
 //
 // Each trial starts a server of its own and a load test in another process; rounds alternate, so
 // that a noisy machine treats all alike, and medians count.

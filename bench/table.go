@@ -19,8 +19,11 @@ const (
 	figuresEnd   = "<!-- figures:end -->"
 )
 
-// table writes README's figures.
+// table writes README's figures, and those of scale.
 func table(root, results string) error {
+	if err := rewrite(root, results); err != nil {
+		return err
+	}
 	var parts []string
 	for _, name := range []string{"promises", "compare"} {
 		b, err := os.ReadFile(filepath.Join(results, name+".json"))
