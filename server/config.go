@@ -107,11 +107,12 @@ type Config struct {
 	GoGC       string `name:"gogc" group:"Runtime" default:"auto" unit:"percent, auto or off" help:"How much garbage may lie about before it is collected, in percent of what is alive. auto: paced so that the ring is not paid for twice, unless GOGC or GOMEMLIMIT is set."`
 	GoMemLimit Size   `name:"gomemlimit" group:"Runtime" default:"0" min:"0" max:"1TiB" unit:"size, 0: as GOMEMLIMIT says, else none" help:"The collector works harder from here on, in place of taking more memory."`
 
-	DrainTime time.Duration `name:"drain-time" live:"yes" group:"Running" default:"5s" min:"0s" max:"24h" unit:"duration" help:"At SIGTERM streams are ended one after the other over this time, so that their subscribers do not all come back at once."`
-	StateFile string        `name:"state-file" group:"Running" default:"" unit:"path" help:"Keeps the newest id over restarts, so that ids never run backwards, even if the clock does. It is written every few seconds, some ahead. Not with --nats or --nats-embedded, whose stream gives the ids."`
-	Demo      bool          `name:"demo" group:"Running" default:"false" help:"Publishes the demo feeds: recorded earthquakes, simulated stocks."`
-	LogLevel  string        `name:"log-level" live:"yes" group:"Running" default:"info" oneof:"debug,info,warn,error" unit:"debug, info, warn or error" help:"What is logged, to standard error."`
-	LogFormat string        `name:"log-format" group:"Running" default:"auto" oneof:"auto,text,json" unit:"auto, text or json" help:"auto: text on a terminal, else JSON."`
+	UpgradeTimeout time.Duration `name:"upgrade-timeout" live:"yes" group:"Running" default:"10s" min:"100ms" max:"10m" unit:"duration" help:"At SIGUSR2 another process takes over. Where it takes longer than this to get ready, or streams would have to wait longer for it, this one goes on as if nothing had been."`
+	DrainTime      time.Duration `name:"drain-time" live:"yes" group:"Running" default:"5s" min:"0s" max:"24h" unit:"duration" help:"At SIGTERM streams are ended one after the other over this time, so that their subscribers do not all come back at once."`
+	StateFile      string        `name:"state-file" group:"Running" default:"" unit:"path" help:"Keeps the newest id over restarts, so that ids never run backwards, even if the clock does. It is written every few seconds, some ahead. Not with --nats or --nats-embedded, whose stream gives the ids."`
+	Demo           bool          `name:"demo" group:"Running" default:"false" help:"Publishes the demo feeds: recorded earthquakes, simulated stocks."`
+	LogLevel       string        `name:"log-level" live:"yes" group:"Running" default:"info" oneof:"debug,info,warn,error" unit:"debug, info, warn or error" help:"What is logged, to standard error."`
+	LogFormat      string        `name:"log-format" group:"Running" default:"auto" oneof:"auto,text,json" unit:"auto, text or json" help:"auto: text on a terminal, else JSON."`
 }
 
 // A Size is a number of bytes. As text it is a number alone or with KiB, MiB, GiB or TiB.

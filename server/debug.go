@@ -14,10 +14,14 @@ import (
 
 // openDebug listens and serves until the server is closed.
 func (s *Server) openDebug() error {
-	listener, err := net.Listen("tcp", s.config.Debug)
-	if err != nil {
-		return listenError("debug", err)
+	listener := s.past.debugListener(s.config.Debug)
+	if listener == nil {
+		var err error
+		if listener, err = net.Listen("tcp", s.config.Debug); err != nil {
+			return listenError("debug", err)
+		}
 	}
+	s.debugListener = listener
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)

@@ -87,11 +87,25 @@
 // subscriber is a struct of some hundred bytes. The ring is on Go's heap, and the collector's pace
 // is set so that it is not paid for twice (memory.go).
 //
+// # Upgrades
+//
+//	SIGUSR2 > upgrade.go: start the other, copy the ring > freeze > state and sockets > takeover.go > go
+//
+// Another process goes on with everything: nothing is made anew that a client could notice.
+// Positions in the ring, ids and topics' numbers stay what they are, for the ring's bytes are taken
+// over as they lie (ring.Copy), so that a cursor travels as a number. Each part exports plain data
+// and adopts it: topic.State, fanout.State, accept.Moved; each has one method that is its format in
+// both directions (handover.Coder). The order is that of the ways in: acceptors freeze, then the
+// sequencer, then each shard comes to rest where the ring's head is. Sockets follow by SCM_RIGHTS,
+// sent by the thread whose they are. The old process lets go when the new one has said that it has
+// all of it, and the new one thaws only when it is told so: at no time are there two who send. Any
+// failure before is a thaw.
+//
 // # Who may import whom
 //
 //	cmd/penstock > server > api > accept > fanout > topic > ring, encode
 //
-// auth, backplane and demo import topic; tuning imports nothing. accept calls api only through an interface
+// auth, backplane and demo import topic; tuning and handover import nothing. accept calls api only through an interface
 // that accept declares and New fills. cmd/penstock/house_test.go holds the table and fails when it
 // is broken.
 package server

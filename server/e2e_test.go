@@ -19,6 +19,7 @@ import (
 
 // netpoll's poller and fasthttp's clock are started once and for good.
 func TestMain(m *testing.M) {
+	server.BeNext()
 	goleak.VerifyTestMain(m,
 		goleak.IgnoreAnyFunction("github.com/cloudwego/netpoll.(*defaultPoll).Wait"),
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"))

@@ -51,10 +51,16 @@ type Server struct {
 	debug     *http.Server     // nil without a debug door
 	debugAddr net.Addr
 
+	debugListener net.Listener
+
 	background sync.WaitGroup     // the figures, the demo, the debug door
 	stop       context.CancelFunc // ends the first two
 	reloading  sync.Mutex
 	drainOnce  sync.Once
+	drains     atomic.Bool   // it drains, or has handed over
+	moving     sync.Mutex    // held while it hands over
+	handed     chan struct{} // closed when it has
+	past       *past         // while it takes over
 	closeOnce  sync.Once
 }
 
@@ -75,12 +81,16 @@ func New(c Config, log *slog.Logger) (*Server, error) {
 	if log == nil {
 		log = slog.Default()
 	}
-	s := &Server{config: c, log: log, addresses: accept.NewAddresses()}
+	s := newServer(c, log)
 	if err := s.open(); err != nil {
 		s.Close()
 		return nil, err
 	}
 	return s, nil
+}
+
+func newServer(c Config, log *slog.Logger) *Server {
+	return &Server{config: c, log: log, addresses: accept.NewAddresses(), handed: make(chan struct{})}
 }
 
 // open makes the parts from the ring outwards; the listeners come last.
@@ -107,7 +117,7 @@ func (s *Server) open() (err error) {
 	}
 
 	// The ring and its order.
-	s.sequencer, err = topic.New(topic.Options{
+	ring := topic.Options{
 		RingSize:     int(c.RingSize),
 		MaxEventSize: int(c.MaxEventSize),
 		MaxTopics:    c.MaxTopics,
@@ -121,12 +131,17 @@ func (s *Server) open() (err error) {
 		Backplane:    s.backplane != nil,
 		Since:        since,
 		After:        s.state.newest,
-	})
-	if err != nil {
+	}
+	if s.past != nil {
+		ring.Past, ring.Ring = &s.past.sequencer, s.past.copy
+	}
+	if s.sequencer, err = topic.New(ring); err != nil {
 		return err
 	}
-	if err := s.state.begin(s.sequencer); err != nil {
-		return err
+	if s.past == nil { // else the file is the other process's until it has let go
+		if err := s.state.begin(s.sequencer); err != nil {
+			return err
+		}
 	}
 
 	// The shards, which follow the ring.
@@ -145,12 +160,21 @@ func (s *Server) open() (err error) {
 		CompressShare: c.CompressShare,
 		CompressLevel: compressLevels[c.CompressLevel],
 		Version:       Version(),
+		Frozen:        s.past != nil,
 		Gone:          s.addresses.Leave,
 		Network:       s.addresses.Network,
 		Enter:         s.addresses.Enter,
 	})
 	if err != nil {
 		return err
+	}
+	if s.past != nil {
+		if err := s.sequencer.Freeze(0); err != nil {
+			return err
+		}
+		if err := s.sequencer.Load(&s.past.sequencer); err != nil {
+			return err
+		}
 	}
 
 	// The stream's newest part, so that whoever was on another node goes on here.
@@ -195,7 +219,11 @@ func (s *Server) open() (err error) {
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
 	s.background.Go(func() { s.memory.watch(ctx, s.log) })
-	s.background.Go(func() { s.state.keep(ctx, s.sequencer, s.log) })
+	if s.past == nil {
+		s.background.Go(func() { s.state.keep(ctx, s.sequencer, s.log) })
+	} else {
+		s.past.keepState = func() { s.background.Go(func() { s.state.keep(ctx, s.sequencer, s.log) }) }
+	}
 	s.background.Go(func() { s.api.Run(ctx) })
 	if c.Demo {
 		if err := s.startDemo(ctx); err != nil {
@@ -215,8 +243,17 @@ func (s *Server) open() (err error) {
 		}
 	}
 	main, err := s.listen("listen", c.Listen, s.api, s.shards, s.acceptLimits())
+	if err != nil {
+		return err
+	}
 	s.main.Store(main)
-	return err
+	if s.past != nil {
+		s.past.adopt(main, s.past.parts.main, c.Listen)
+		if s.admin != nil {
+			s.past.adopt(s.admin, s.past.parts.admin, []string{c.adminAddress()})
+		}
+	}
+	return nil
 }
 
 // listen opens addresses that are served alike. Where there are no shards its handler never begins a stream.
@@ -226,8 +263,14 @@ func (s *Server) listen(name string, addresses []string, handler accept.Handler,
 	if err != nil {
 		return nil, err
 	}
+	var doors []accept.MovedDoor
+	if s.past != nil {
+		doors = s.past.doors
+	}
 	a, err := accept.Listen(accept.Options{
 		Listen:           addresses,
+		Doors:            doors,
+		Frozen:           s.past != nil,
 		SocketMode:       mode,
 		Handler:          handler,
 		Shards:           shards,
@@ -306,10 +349,13 @@ func (s *Server) Laggards(n int) []fanout.StreamInfo { return s.shards.Laggards(
 // What is older is gone. Any goroutine.
 func (s *Server) BeforeID() uint64 { return s.sequencer.BeforeID() }
 
-// Run serves until ctx ends, then drains and closes. It returns nil.
+// Run serves until ctx ends, then drains and closes; or until Upgrade has handed over. It returns nil.
 func (s *Server) Run(ctx context.Context) error {
-	<-ctx.Done()
-	s.Drain()
+	select {
+	case <-ctx.Done():
+		s.Drain()
+	case <-s.handed:
+	}
 	s.Close()
 	return nil
 }
@@ -322,10 +368,19 @@ func (s *Server) Run(ctx context.Context) error {
 func (s *Server) Drain() { s.drain(s.current().DrainTime) }
 
 func (s *Server) drain(spread time.Duration) {
+	s.moving.Lock() // what is being handed over is not drained
+	s.drains.Store(true)
+	s.moving.Unlock()
 	s.drainOnce.Do(func() {
 		began := time.Now()
 		streams := s.shards.Streams()
-		s.log.Info("draining", "streams", streams, "over", spread.String())
+		log := s.log
+		select {
+		case <-s.handed:
+			log = slog.New(slog.DiscardHandler) // what is left is the end, and that was told
+		default:
+		}
+		log.Info("draining", "streams", streams, "over", spread.String())
 		s.api.Drain()
 		s.stop()
 		s.sequencer.Drain()
@@ -335,7 +390,7 @@ func (s *Server) drain(spread time.Duration) {
 		if !timer.Stop() {
 			s.log.Warn("some streams did not end and are cut", "streams", s.shards.Streams())
 		}
-		s.log.Info("drained", "after", time.Since(began).Round(time.Millisecond).String())
+		log.Info("drained", "after", time.Since(began).Round(time.Millisecond).String())
 	})
 }
 

@@ -23,7 +23,7 @@ var rooms = map[string][]string{
 	"server/handover":   nil,
 	"server/topic":      {"server/handover", "ring", "encode"},
 	"server/fanout":     {"server/topic", "server/thread", "server/handover", "ring", "encode"},
-	"server/accept":     {"server/fanout", "server/topic", "server/thread", "encode"},
+	"server/accept":     {"server/fanout", "server/handover", "server/topic", "server/thread", "encode"},
 	"server/auth":       {"server/topic"},
 	"server/backplane":  {"server/topic", "encode"},
 	"server/api":        {"server/accept", "server/auth", "server/fanout", "server/topic", "ring", "encode"},

@@ -35,7 +35,10 @@ func (c *serveCmd) Run(rc *runContext) error {
 	level.Set(levelOf(c.Settings.LogLevel))
 	log := newLogger(rc.Stderr, text, &level)
 	defer c.Settings.SetRuntime()()
-	srv, err := server.New(c.Settings, log)
+	orders := make(chan os.Signal, 1)
+	signal.Notify(orders, syscall.SIGUSR2)
+	defer signal.Stop(orders)
+	srv, err := c.open(log)
 	if err != nil {
 		return err
 	}
@@ -50,7 +53,11 @@ func (c *serveCmd) Run(rc *runContext) error {
 		log.Info("serving", all...)
 	}
 	defer onHangUp(func() { c.reload(rc, srv, log, &level) })()
-	notify(log, daemon.SdNotifyReady)
+	// The one before this has told that it is not the main process any more, if there was one.
+	notify(log, fmt.Sprintf("MAINPID=%d\n%s", os.Getpid(), daemon.SdNotifyReady))
+	upgrades, stop := context.WithCancel(rc.Ctx)
+	defer stop()
+	go c.upgradeAt(upgrades, orders, srv, log)
 	defer context.AfterFunc(rc.Ctx, func() { notify(log, daemon.SdNotifyStopping) })()
 	return srv.Run(rc.Ctx)
 }

@@ -26,7 +26,8 @@ import (
 const beCommand = "PENSTOCK_TEST_BE_THE_COMMAND"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(beCommand) != "" {
+	// A process that is to take over from the command is not told by us.
+	if os.Getenv(beCommand) != "" || os.Getenv("PENSTOCK_UPGRADE") != "" {
 		os.Unsetenv(beCommand)
 		main()
 	}
@@ -64,6 +65,13 @@ func process(t *testing.T, env []string, args ...string) *served {
 	t.Helper()
 	s := &served{ended: make(chan struct{})}
 	s.cmd = exec.Command(os.Args[0], append([]string{"serve"}, args...)...)
+	s.start(t, env)
+	return s
+}
+
+// start starts s.cmd.
+func (s *served) start(t *testing.T, env []string) {
+	t.Helper()
 	s.cmd.Env = append(os.Environ(), append(env, beCommand+"=1")...)
 	s.cmd.Stdout, s.cmd.Stderr = &s.stdout, s
 	if err := s.cmd.Start(); err != nil {
@@ -77,13 +85,19 @@ func process(t *testing.T, env []string, args ...string) *served {
 		_ = s.cmd.Process.Kill()
 		<-s.ended
 	})
-	return s
 }
 
 // serve is process on a free port, and waits until it serves.
 func serve(t *testing.T, env []string, args ...string) *served {
 	t.Helper()
 	s := process(t, env, append([]string{"--listen", "127.0.0.1:0"}, args...)...)
+	s.wait(t)
+	return s
+}
+
+// wait waits until it serves.
+func (s *served) wait(t *testing.T) {
+	t.Helper()
 	poll(t, "the address at start", func() bool {
 		select {
 		case <-s.ended:
@@ -93,7 +107,6 @@ func serve(t *testing.T, env []string, args ...string) *served {
 		s.url = "http://" + servingAt(s.said())
 		return s.url != "http://"
 	})
-	return s
 }
 
 // servingAt finds the address in what serve says at start, which is JSON where nobody looks.

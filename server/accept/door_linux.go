@@ -30,7 +30,9 @@ func (a *Acceptor) listen() error {
 		var d door
 		var addr net.Addr
 		var err error
-		if path, ok := UnixPath(address); ok {
+		if given, ok := a.o.given(address); ok {
+			d, addr, err = takeOver(given, &a.o)
+		} else if path, ok := UnixPath(address); ok {
 			d, addr, err = listenUnix(path, &a.o)
 		} else {
 			d.fd, addr, err = listenTCP(address, &a.o)
@@ -44,6 +46,45 @@ func (a *Acceptor) listen() error {
 		a.doors, a.addrs = append(a.doors, d), append(a.addrs, addr)
 	}
 	return nil
+}
+
+// given takes the listening socket for an address that another process has handed over.
+func (o *Options) given(address string) (fd int32, ok bool) {
+	for i := range o.Doors {
+		if d := &o.Doors[i]; d.Address == address && d.FD >= 0 {
+			fd, d.FD = d.FD, -1
+			return fd, true
+		}
+	}
+	return -1, false
+}
+
+// takeOver goes on listening on a socket that another process has opened, with the options of
+// this one.
+func takeOver(given int32, o *Options) (d door, addr net.Addr, err error) {
+	d.fd = int(given)
+	defer func() {
+		if err != nil {
+			unix.Close(d.fd)
+		}
+	}()
+	bound, err := unix.Getsockname(d.fd)
+	if err != nil {
+		return d, nil, os.NewSyscallError("getsockname", err)
+	}
+	if b, ok := bound.(*unix.SockaddrUnix); ok {
+		d.file = &socketFile{path: b.Name}
+		var st unix.Stat_t
+		if err := unix.Lstat(b.Name, &st); err != nil {
+			return d, nil, os.NewSyscallError("lstat", err)
+		}
+		d.file.dev, d.file.ino = st.Dev, st.Ino
+		return d, &net.UnixAddr{Name: b.Name, Net: "unix"}, nil
+	}
+	if err := o.Sockets.set(d.fd); err != nil {
+		return d, nil, err
+	}
+	return d, tcpAddr(bound, ""), nil
 }
 
 // UnixPath returns the path of an address that names a unix socket: unix:PATH. Any goroutine.
@@ -115,15 +156,20 @@ func bind(fd, family int, at *net.TCPAddr, o *Options) (*net.TCPAddr, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("getsockname", err)
 	}
+	return tcpAddr(bound, at.Zone), nil
+}
+
+// tcpAddr is the address that a socket is bound to.
+func tcpAddr(bound unix.Sockaddr, zone string) *net.TCPAddr {
 	var ip netip.Addr
 	var port int
 	switch b := bound.(type) {
 	case *unix.SockaddrInet4:
 		ip, port = netip.AddrFrom4(b.Addr), b.Port
 	case *unix.SockaddrInet6:
-		ip, port = netip.AddrFrom16(b.Addr).WithZone(at.Zone), b.Port
+		ip, port = netip.AddrFrom16(b.Addr).WithZone(zone), b.Port
 	}
-	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(ip, uint16(port))), nil
+	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(ip, uint16(port)))
 }
 
 func sockaddr(at *net.TCPAddr, family int) unix.Sockaddr {

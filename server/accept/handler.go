@@ -134,6 +134,9 @@ type Options struct {
 	Handler Handler  // required
 	Shards  Joiner   // whom streams are handed to; nil where Handler never returns one
 
+	Doors  []MovedDoor // listening sockets of another process, for the addresses of Listen that they are of
+	Frozen bool        // nobody is served before Thaw
+
 	SocketMode fs.FileMode // permissions of unix sockets; default 0660
 	Sockets    Sockets     // what those of TCP have
 

@@ -72,8 +72,9 @@ type Acceptor struct {
 	due      []*long
 	closeAt  int64 // closing, by force from then on; 0: not closing
 	forced   bool
-	buf      [shortMost]byte
-	events   [128]unix.EpollEvent
+	moving
+	buf    [shortMost]byte
+	events [128]unix.EpollEvent
 }
 
 // mail is what other goroutines leave for the accept thread.
@@ -84,6 +85,7 @@ type mail struct {
 	idle   []kept  // connections that go back to the quick way
 	drain  bool
 	stop   bool
+	asked  []func()
 	closed bool // the thread has ended
 }
 
@@ -98,6 +100,7 @@ func Listen(o Options) (*Acceptor, error) {
 	}
 	o.fill()
 	a := &Acceptor{o: o, began: time.Now(), places: newPlaces(), stopped: make(chan struct{})}
+	a.frozen = o.Frozen
 	a.Limit(o.Limits)
 	a.short.init()
 	a.quick.init(a)
@@ -132,7 +135,7 @@ func (a *Acceptor) open() error {
 	}
 	// Edge-triggered, the bell need not be read.
 	errno := a.set.add(int32(a.mail.bell), unix.EPOLLIN|unix.EPOLLET, bellEvent)
-	if errno == 0 {
+	if errno == 0 && !a.frozen {
 		errno = a.watchDoors()
 	}
 	if errno != 0 {
@@ -230,7 +233,7 @@ func (a *Acceptor) run() {
 
 // patience is how long the thread may sleep, in milliseconds.
 func (a *Acceptor) patience() int {
-	next := a.places.next()
+	next := a.places.next(a.frozen)
 	for _, at := range []int64{a.resumeAt, a.sweepAt, a.closeAt} {
 		if at != 0 && (next == 0 || at < next) {
 			next = at
@@ -244,12 +247,8 @@ func (a *Acceptor) patience() int {
 
 // timers ends what is over.
 func (a *Acceptor) timers() {
-	for at := a.places.due(&a.places.heads, a.now); at != nowhere; at = a.places.due(&a.places.heads, a.now) {
-		a.count.timeouts.Add(1)
-		a.refuse(a.places.all[at].fd, at, lateHead)
-	}
-	for at := a.places.due(&a.places.idle, a.now); at != nowhere; at = a.places.due(&a.places.idle, a.now) {
-		a.leave(a.places.all[at].fd, at)
+	if !a.frozen {
+		a.endLate()
 	}
 	for at := a.places.due(&a.places.lingering, a.now); at != nowhere; at = a.places.due(&a.places.lingering, a.now) {
 		a.leave(a.places.all[at].fd, at)
@@ -265,10 +264,21 @@ func (a *Acceptor) timers() {
 	}
 }
 
+// endLate ends those whose request has not come in time.
+func (a *Acceptor) endLate() {
+	for at := a.places.due(&a.places.heads, a.now); at != nowhere; at = a.places.due(&a.places.heads, a.now) {
+		a.count.timeouts.Add(1)
+		a.refuse(a.places.all[at].fd, at, lateHead)
+	}
+	for at := a.places.due(&a.places.idle, a.now); at != nowhere; at = a.places.due(&a.places.idle, a.now) {
+		a.leave(a.places.all[at].fd, at)
+	}
+}
+
 // acceptSome takes connections until there are none, or others have waited long enough.
 func (a *Acceptor) acceptSome(listener uint8) {
-	if int(listener) >= len(a.doors) {
-		return // closed since, in this round
+	if int(listener) >= len(a.doors) || a.frozen {
+		return // closed or frozen since, in this round
 	}
 	rate := a.limits().AcceptRate
 	for range acceptMost {
@@ -337,6 +347,9 @@ func (a *Acceptor) pauseUntil(at int64) {
 // resume takes the listening sockets back.
 func (a *Acceptor) resume() {
 	a.resumeAt = 0
+	if a.frozen {
+		return
+	}
 	if errno := a.watchDoors(); errno != 0 {
 		a.resumeAt = a.now + int64(pause)
 	}
@@ -399,6 +412,8 @@ func (a *Acceptor) happened(at int32, events uint32) {
 		// It has left since, in this round.
 	case p.is == lingering:
 		a.lingerOn(p, at)
+	case a.frozen:
+		// It is told again by the thaw, here or elsewhere.
 	case p.is == idle:
 		a.again(p.fd, p.from(), at, events&ending != 0)
 	default:
@@ -544,17 +559,24 @@ func (a *Acceptor) readMail() {
 	m := &a.mail
 	m.mu.Lock()
 	linger, idle, drain, stop := m.linger, m.idle, m.drain, m.stop
-	m.linger, m.idle, m.drain, m.stop = nil, nil, false, false
+	asked := m.asked
+	m.linger, m.idle, m.drain, m.stop, m.asked = nil, nil, false, false, nil
 	m.mu.Unlock()
 	for _, fd := range linger {
 		a.finish(fd, nowhere)
 	}
 	for _, k := range idle {
-		if a.draining.Load() {
+		switch {
+		case a.draining.Load():
 			a.finish(k.fd, nowhere)
-		} else {
+		case a.frozen:
+			a.back = append(a.back, k)
+		default:
 			a.keep(k.fd, k.from, nowhere)
 		}
+	}
+	for _, do := range asked {
+		do()
 	}
 	if drain || stop {
 		a.endIdleHere()

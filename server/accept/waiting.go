@@ -121,11 +121,12 @@ func (t *places) due(l *list, now int64) int32 {
 	return nowhere
 }
 
-// next is the earliest deadline; 0 where there is none.
-func (t *places) next() int64 {
+// next is the earliest deadline, where that of a request counts only unless frozen; 0 where there is
+// none.
+func (t *places) next(frozen bool) int64 {
 	next := int64(0)
 	for _, l := range [...]*list{&t.heads, &t.idle, &t.lingering} {
-		if l.oldest != nowhere {
+		if l.oldest != nowhere && (!frozen || l == &t.lingering) {
 			if d := t.all[l.oldest].deadline; next == 0 || d < next {
 				next = d
 			}

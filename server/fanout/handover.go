@@ -133,6 +133,11 @@ func sendSockets(to int32, first int, fds []int32, until time.Time) error {
 	return nil
 }
 
+// SendSockets sends sockets of this thread's table that come before those of Give. Any goroutine.
+func SendSockets(to int, sockets []int32, until time.Time) error {
+	return sendSockets(int32(to), 0, sockets, until)
+}
+
 // await waits until a socket is ready for something, a millisecond where there is none.
 func await(fd int32, events int16, until time.Time) error {
 	left := time.Until(until)

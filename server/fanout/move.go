@@ -10,10 +10,18 @@ import (
 )
 
 // errApart is why some shards do not move.
-var errApart = errors.New("shards with descriptor tables of their own hand no streams over to another process")
+var errApart = errors.New("shards with descriptor tables of their own hand no streams over to another process: raise the limit of open files above --max-connections")
 
 // apart tells whether the shards have descriptor tables of their own.
 func (s *Shards) apart() bool { return s.shards[0].inbox.apart }
+
+// Movable tells why these shards can't move; nil if they can. Any goroutine.
+func (s *Shards) Movable() error {
+	if s.apart() {
+		return errApart
+	}
+	return nil
+}
 
 // Freeze brings all shards to rest and returns what they have: everything that was published
 // has been read, and nobody is served any more, until Thaw or LetGo. The sequencer must be frozen,
@@ -56,11 +64,10 @@ func (s *Shards) Thaw() {
 }
 
 // Give sends the sockets of st, which Freeze has returned, over a unix socket that keeps messages
-// apart: whose other end ReceiveSockets reads. They stay open here, and are not closed by whoever
-// lets go of them there.
-func (s *Shards) Give(st *State, to int, until time.Time) error {
+// apart: whose other end ReceiveSockets reads, after that many others. They stay open here.
+func (s *Shards) Give(st *State, to, others int, until time.Time) error {
 	return s.each(func(i int, c *command) {
-		c.kind, c.to, c.until = commandGive, int32(to), until
+		c.kind, c.to, c.until, c.first = commandGive, int32(to), until, others
 		for j := range i {
 			c.first += len(st.shards[j].streams)
 		}

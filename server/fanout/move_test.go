@@ -56,7 +56,7 @@ func (r *real) next(t *testing.T, shards int) *real {
 	}
 	pair := pairOf(t, unix.SOCK_SEQPACKET)
 	sent := make(chan error)
-	go func() { sent <- r.shards.Give(st, int(pair[0]), time.Now().Add(10*time.Second)) }()
+	go func() { sent <- r.shards.Give(st, int(pair[0]), 0, time.Now().Add(10*time.Second)) }()
 	sockets, err := ReceiveSockets(int(pair[1]), streams.Streams(), time.Now().Add(10*time.Second))
 	if err := errors.Join(err, <-sent); err != nil {
 		t.Fatal(err)
@@ -95,6 +95,7 @@ func TestStreamsGoOnElsewhere(t *testing.T) {
 		_, body := r.join(t, sub)
 		readers = append(readers, reader{body, sub})
 	}
+	moved := make(chan struct{})
 	var at atomic.Pointer[real]
 	at.Store(r)
 	var all sync.WaitGroup
@@ -124,8 +125,8 @@ func TestStreamsGoOnElsewhere(t *testing.T) {
 				}
 				body = z
 			}
-			if i%6 == 0 {
-				time.Sleep(50 * time.Millisecond) // so that some lag
+			if i%3 != 1 && i%2 == 0 {
+				<-moved // so that some lag
 			}
 			data, _ := events(t, body, each)
 			for j, s := range data[:each] { // the end comes after them
@@ -151,6 +152,7 @@ func TestStreamsGoOnElsewhere(t *testing.T) {
 			t.Errorf("%d streams are left behind", n)
 		}
 	}
+	close(moved)
 	all.Wait()
 }
 

@@ -1,0 +1,216 @@
+package server_test
+
+// Upgrades: another process takes over and nobody notices; or it can't, and nobody notices either.
+
+import (
+	"context"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"penstock/server"
+	"penstock/server/servertest"
+)
+
+// successor is the program that takes over, and fails at a stage.
+func successor(stage string, env ...string) *exec.Cmd {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), server.NextStage+"="+stage)
+	cmd.Env = append(cmd.Env, env...)
+	cmd.Stderr = os.Stderr
+	return cmd
+}
+
+// everywhere are subscribers of all kinds.
+func everywhere(t *testing.T, srv *servertest.Server) (all []*servertest.Subscriber) {
+	gzip := servertest.WithHeader("Accept-Encoding", "gzip")
+	for range 4 {
+		all = append(all,
+			srv.Subscribe(t, "a"),
+			srv.Subscribe(t, "a", gzip),
+			srv.Subscribe(t, "*"),
+			srv.Subscribe(t, "*", gzip, servertest.With("interval", "100ms")),
+			srv.Subscribe(t, "a", servertest.With("interval", "100ms")),
+		)
+	}
+	return all
+}
+
+// A publisher publishes to a until it is stopped, and keeps what was acknowledged.
+type publisher struct {
+	srv  *servertest.Server
+	stop chan struct{}
+	done sync.WaitGroup
+	ids  []uint64
+	errs []error
+}
+
+func publishOn(srv *servertest.Server) *publisher {
+	p := &publisher{srv: srv, stop: make(chan struct{})}
+	p.done.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-p.stop:
+				return
+			default:
+			}
+			id, err := srv.TryPublish("a", strconv.Itoa(i))
+			if err != nil {
+				p.errs = append(p.errs, err)
+				continue
+			}
+			p.ids = append(p.ids, id)
+		}
+	})
+	return p
+}
+
+// end stops it and returns the ids of what was acknowledged.
+func (p *publisher) end() []uint64 {
+	close(p.stop)
+	p.done.Wait()
+	return p.ids
+}
+
+// haveAll judges that each subscriber has every acknowledged event, in order, and that its stream has
+// not ended.
+func haveAll(t *testing.T, all []*servertest.Subscriber, ids []uint64) {
+	t.Helper()
+	for _, who := range all {
+		who.WaitID(t, ids[len(ids)-1])
+		got := who.Events()
+		at := 0
+		for i, e := range got {
+			if i > 0 && e.ID <= got[i-1].ID {
+				t.Fatalf("%s: id %d after %d", who, e.ID, got[i-1].ID)
+			}
+			if at < len(ids) && e.ID == ids[at] {
+				at++
+			}
+			if e.Type == "gap" {
+				t.Errorf("%s: a gap: %s", who, e.Data)
+			}
+		}
+		if at != len(ids) {
+			t.Errorf("%s has %d events, and lacks %d of %d that were acknowledged", who, len(got), len(ids)-at, len(ids))
+		}
+	}
+}
+
+// A process that can't take over is no harm: the old one goes on with every stream, its publishers
+// see no error, and it says why.
+func TestFailedUpgradeIsNotNoticed(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	srv := servertest.Start(t, servertest.Shards(2), func(c *server.Config) { c.UpgradeTimeout = time.Second })
+	all := everywhere(t, srv)
+	for _, tt := range []struct {
+		stage, want string
+	}{
+		{"goes at once", "exit status 3"},
+		{"hangs at once", "--upgrade-timeout"},
+		{"speaks another version", "version"},
+		{"goes with the ring", "exit status 5"},
+		{"hangs with the ring", "--upgrade-timeout"},
+		{"goes with the sockets", "exit status 6"},
+		{"goes with everything", "exit status 7"},
+		{"hangs with everything", "--upgrade-timeout"},
+		{"refuses everything", os.ErrInvalid.Error()},
+		{"has wrong settings", "ring-size"},
+		{"needs greater segments", "too small for frames"},
+		{"cannot listen", taken.Addr().String()},
+		{"has few descriptors", "descriptors"},
+	} {
+		t.Run(strings.ReplaceAll(tt.stage, " ", "-"), func(t *testing.T) {
+			p := publishOn(srv)
+			err := srv.Upgrade(t.Context(), successor(tt.stage, "PENSTOCK_TEST_TAKEN="+taken.Addr().String()), func() { t.Error("it is told as done") })
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("%v; want something with %q", err, tt.want)
+			}
+			ids := p.end()
+			if len(p.errs) > 0 {
+				t.Errorf("publishers see %d errors, the first: %v", len(p.errs), p.errs[0])
+			}
+			haveAll(t, all, append(ids, srv.Publish(t, "a", "after it")))
+		})
+	}
+	t.Run("is-no-program", func(t *testing.T) {
+		if err := srv.Upgrade(t.Context(), exec.Command("/dev/null"), func() {}); err == nil || !strings.Contains(err.Error(), "/dev/null") {
+			t.Errorf("%v; want the program's name", err)
+		}
+	})
+	t.Run("is-not-waited-for", func(t *testing.T) {
+		ctx, stop := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		defer stop()
+		if err := srv.Upgrade(ctx, successor("hangs at once"), func() {}); err == nil {
+			t.Error("it has come about")
+		}
+	})
+	haveAll(t, all, []uint64{srv.Publish(t, "a", "last")})
+}
+
+// Another process takes over, with as many shards or more: every stream goes on, and so does
+// whoever publishes.
+func TestAnotherProcessTakesOver(t *testing.T) {
+	for _, env := range []string{"", "PENSTOCK_TEST_SHARDS=3"} {
+		t.Run(env, func(t *testing.T) {
+			srv := servertest.Start(t, servertest.Shards(2))
+			first := srv.Publish(t, "a", "first")
+			all := everywhere(t, srv)
+			slow := srv.Subscribe(t, "a")
+			slow.StopReading()
+			p := publishOn(srv)
+			cmd := successor("succeeds", env)
+			told := false
+			if err := srv.Upgrade(t.Context(), cmd, func() { told = true }); err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				_ = cmd.Process.Kill() // nobody waits for it but the server, which has ended
+			}()
+			if !told {
+				t.Error("nobody is told")
+			}
+			ids := p.end()
+			id := srv.Publish(t, "a", "by the new one")
+			ids = append(ids, id)
+			for _, err := range p.errs {
+				// What was in hand at that moment is told to come back.
+				if !strings.Contains(err.Error(), "503") && !strings.Contains(err.Error(), "EOF") && !strings.Contains(err.Error(), "reset") {
+					t.Errorf("a publisher sees: %v", err)
+				}
+			}
+			if len(p.errs) > 5 {
+				t.Errorf("a publisher sees %d errors, the last: %v", len(p.errs), p.errs[len(p.errs)-1])
+			}
+			haveAll(t, all, ids)
+			resumed := srv.Subscribe(t, "a", servertest.After(first))
+			resumed.WaitID(t, id)
+			for _, e := range resumed.Events() {
+				if e.Type == "gap" {
+					t.Errorf("who resumes with an id from before gets a gap: %s", e.Data)
+				}
+			}
+			if err := srv.Upgrade(t.Context(), successor("succeeds"), func() {}); err == nil {
+				t.Error("it hands over twice")
+			}
+		})
+	}
+}
+
+// While it drains there is nothing to hand over.
+func TestUpgradeIsRefusedWhileDraining(t *testing.T) {
+	srv := servertest.Start(t)
+	srv.Drain()
+	if err := srv.Upgrade(t.Context(), successor("succeeds"), func() {}); err == nil || !strings.Contains(err.Error(), "drains") {
+		t.Errorf("%v, want that it drains", err)
+	}
+}
