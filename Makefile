@@ -26,7 +26,7 @@ NATS_PORT ?= 4222
 CC_FOUND := $(shell command -v $${CC:-gcc} 2>/dev/null || command -v cc 2>/dev/null)
 RACE     := $(if $(CC_FOUND),-race)
 
-.PHONY: run run-cluster build test check fuzz simulate golden bench bench-record figures compare link profile hooks help clean
+.PHONY: run run-cluster build test check fuzz simulate golden bench bench-record soak figures compare bench-scale link profile hooks help clean
 
 run: build ## build bin/penstock and serve on 127.0.0.1:8080 with the demo feeds
 	exec bin/penstock serve --demo --listen $(ADDRESS)
@@ -88,6 +88,9 @@ bench-record: ## run the benchmarks and keep them as bench/baseline/NAME.txt
 	@mkdir -p bench/baseline
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) $(PACKAGES) | tee bench/baseline/$$(uname -m)-$$(nproc).txt
 
+soak: ## a server under changing load for DURATION (30m): nothing may be lost, grow or leak
+	$(GO) run ./bench soak -duration $(or $(DURATION),30m)
+
 figures: ## measure what is promised beside bare loops in C, into bench/results/ and README.md (a quarter of an hour)
 	$(GO) run ./bench
 	$(GO) run ./bench table
@@ -98,6 +101,9 @@ compare: ## Penstock beside the peers that are installed, into bench/results/ an
 
 link: build ## what flags for sockets do on wires that loopback is not: slow, narrow, lossy, broken (as root, five minutes)
 	$(GO) run ./bench/link
+
+bench-scale: ## 200,000 streams in one process under a low limit of descriptors, into bench/results/ and docs/capacity.md (five minutes)
+	$(GO) run ./bench scale
 
 profile: ## five seconds of a server's CPU time, by way of its debug door (serve --debug 127.0.0.1:6060)
 	$(GO) tool pprof -top -nodecount 40 'http://127.0.0.1:6060/debug/pprof/profile?seconds=5'

@@ -3,8 +3,11 @@
 //	go run ./bench            what is promised, beside the bare loops: bench/results/promises.md
 //	go run ./bench compare    the same scenarios against each peer: bench/results/compare.md
 //	go run ./bench memory     what topics, watchlists and streams cost: bench/results/memory.md
+//	go run ./bench storm      everybody is reset and comes back at once: bench/results/storm.md
+//	go run ./bench soak       a server under changing load for half an hour: nothing may be lost or grow
 //	go run ./bench coding     what compressed streams give and cost: bench/results/coding.md
-//	go run ./bench table      writes the figures of both into README.md, between its markers
+//	go run ./bench scale      200,000 streams in one process under a low limit of descriptors: bench/results/scale.md
+//	go run ./bench table      writes the figures into README.md and docs/capacity.md, between their markers
 //
 // Each trial starts a server of its own and a load test in another process; rounds alternate, so
 // that a noisy machine treats all alike, and medians count.
@@ -57,6 +60,8 @@ func run(ctx context.Context, args []string) error {
 		return load(ctx)
 	case "gzip-each":
 		return gzipEach(args)
+	case "hold":
+		return hold(args)
 	case "part":
 		return loadtest.Part(os.Stdin, os.Stdout)
 	}
@@ -74,6 +79,9 @@ func run(ctx context.Context, args []string) error {
 	fs.IntVar(&s.rounds, "rounds", 3, "rounds; medians count")
 	fs.DurationVar(&s.duration, "duration", 0, "of each trial's measured part (10s; of compare: so that all ends within a quarter of an hour)")
 	fs.StringVar(&s.out, "out", filepath.Join(root, "bench", "results"), "`directory` of the results")
+	var growth scaleOptions
+	fs.StringVar(&growth.streams, "streams", scaleStreams, "`numbers` of streams, growing, joined by commas (scale)")
+	fs.DurationVar(&growth.idle, "idle", 30*time.Second, "how long each number of streams is idle (scale)")
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return nil
@@ -81,11 +89,14 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	if fs.NArg() > 0 {
-		return fmt.Errorf("%q: not expected; commands are promises, compare, memory, coding, table", fs.Args())
+		return fmt.Errorf("%q: not expected; commands are promises, compare, memory, coding, scale, storm, soak, table", fs.Args())
 	}
 	s.only, s.peerList, s.peers.Extra = list(*rows), list(*names), strings.Fields(*extra)
 	if s.rounds < 1 || s.duration != 0 && s.duration < time.Second {
 		return errors.New("at least one round, of at least a second")
+	}
+	if s.duration == 0 && command == "soak" {
+		s.duration = 30 * time.Minute
 	}
 	if s.duration == 0 && command != "compare" {
 		s.duration = 10 * time.Second
@@ -114,8 +125,14 @@ func run(ctx context.Context, args []string) error {
 		return s.memory(ctx)
 	case "coding":
 		return s.coding(ctx)
+	case "scale":
+		return s.scale(ctx, growth)
+	case "storm":
+		return s.storm(ctx)
+	case "soak":
+		return s.soak(ctx)
 	}
-	return fmt.Errorf("%q: not a command; promises, compare, memory, coding and table are", command)
+	return fmt.Errorf("%q: not a command; promises, compare, memory, coding, scale, storm, soak and table are", command)
 }
 
 func list(s string) []string {

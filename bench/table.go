@@ -19,8 +19,11 @@ const (
 	figuresEnd   = "<!-- figures:end -->"
 )
 
-// table writes README's figures.
+// table writes README's figures, and those of scale.
 func table(root, results string) error {
+	if err := rewrite(root, results); err != nil {
+		return err
+	}
 	var parts []string
 	for _, name := range []string{"promises", "compare"} {
 		b, err := os.ReadFile(filepath.Join(results, name+".json"))
@@ -52,12 +55,17 @@ func table(root, results string) error {
 
 // between replaces what stands between the markers.
 func between(text, figures string) (string, error) {
-	i := strings.Index(text, figuresBegin)
-	j := strings.Index(text, figuresEnd)
+	return inside(text, figuresBegin, figuresEnd, figures)
+}
+
+// inside replaces what stands between two markers.
+func inside(text, begin, end, figures string) (string, error) {
+	i := strings.Index(text, begin)
+	j := strings.Index(text, end)
 	if i < 0 || j < i {
-		return "", fmt.Errorf("no %s ... %s in it", figuresBegin, figuresEnd)
+		return "", fmt.Errorf("no %s ... %s in it", begin, end)
 	}
-	return text[:i+len(figuresBegin)] + "\n" + figures + text[j:], nil
+	return text[:i+len(begin)] + "\n" + figures + text[j:], nil
 }
 
 // short is a result in one table: a line for each row and its first figure.

@@ -380,7 +380,7 @@ func (r *reader) catchUp(slot int32) {
 // leave ends a stream as a subscriber does, to come back.
 func (r *reader) leave(slot int32, back time.Duration) {
 	r.tally.Left++
-	r.drop(slot, false)
+	r.drop(slot, r.plan.cfg.Storm) // a storm is a network that broke: nobody says goodbye
 	r.comeBack(slot, r.now+int64(back))
 }
 

@@ -7,7 +7,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"time"
 )
+
+// Beating answers the floor that sends each stream a heartbeat once in so long, at least a
+// millisecond; with 0 it sends none.
+func Beating(every time.Duration) *Peer { return floor("floor", 0, int(every.Milliseconds()), 0) }
 
 func floor(name string, batchMS, heartbeatMS, history int) *Peer {
 	about := "a bare loop in C: accept4, recv, send, epoll_ctl a stream, send() a subscriber and event"

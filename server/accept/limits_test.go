@@ -384,8 +384,12 @@ func TestOutOfDescriptors(t *testing.T) {
 // and no time.
 func TestBodyIsJudgedByItsHead(t *testing.T) {
 	s := start(t, func(o *Options) { o.MaxRequests = 2 })
+	free := func() { // a place is given back after the answer
+		eventually(t, "a place", func() bool { return s.Stats().InHand == 0 && s.slow.size() == 0 })
+	}
 	for _, w := range []way{ways[0], ways[2], ways[3]} {
 		for range 3 {
+			free()
 			c := w.open(t, s)
 			c.send(post("/secret", 1<<20, ""))
 			if a := c.answer(); a.status != 401 || !a.close || !strings.Contains(a.body, "1048576 bytes of nobody") {
@@ -396,16 +400,19 @@ func TestBodyIsJudgedByItsHead(t *testing.T) {
 			if rest := c.all(); rest != "" {
 				t.Errorf("%s: %q", w.name, rest)
 			}
+			free()
 			c = w.open(t, s)
 			c.send(strings.Replace(chunkedPost, "/echo", "/secret", 1) + "5\r\nhel")
 			if a := c.answer(); a.status != 401 || !strings.Contains(a.body, "-1 bytes of nobody") {
 				t.Errorf("%s: %+v", w.name, a)
 			}
+			free()
 			c = w.open(t, s)
 			c.send(post("/secret", 1001, "Authorization: x\r\n"))
 			if a := c.answer(); a.status != 413 {
 				t.Errorf("%s: %+v", w.name, a)
 			}
+			free()
 			c = w.open(t, s)
 			c.send(strings.Replace(chunkedPost, "/echo", "/secret", 1)[:len(chunkedPost)] + "Authorization: x\r\n\r\n")
 			c.send("3e9\r\n" + strings.Repeat("x", 0x3e9))

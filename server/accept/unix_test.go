@@ -157,3 +157,21 @@ func TestStaleSocketMakesPlace(t *testing.T) {
 	unixClient(t, path)
 	s.Close()
 }
+
+// Who comes by a unix socket has no address: a limit of connections for each does not count them.
+func TestLimitForAnAddressLeavesUnixSocketsOut(t *testing.T) {
+	s, path := unixStart(t, func(o *Options) { o.Limits.MaxPerAddress = 1 })
+	for range 3 {
+		c := unixClient(t, path)
+		c.send(get + "\r\n")
+		c.stream("a.b")
+	}
+	c := dial(t, s.Addrs()[1])
+	c.send(get + "\r\n")
+	c.stream("a.b")
+	c = dial(t, s.Addrs()[1])
+	c.send(get + "\r\n")
+	if a := c.answer(); a.status != 429 {
+		t.Errorf("a second one of an address: %+v", a)
+	}
+}

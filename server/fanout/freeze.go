@@ -12,6 +12,7 @@ package fanout
 import (
 	"bytes"
 	"net/netip"
+	"slices"
 	"time"
 
 	"penstock/encode"
@@ -49,6 +50,11 @@ func (sh *shard) freeze() {
 		}
 		if !ok {
 			sh.leave(m, LagMemory)
+		}
+	}
+	for _, a := range sh.inOrder() {
+		if sh.waitsForForgotten(a) {
+			sh.lapAudience(a) // the other process does not know that topic: each member is told that its newest is lost
 		}
 	}
 	for _, m := range sh.slots {
@@ -145,7 +151,7 @@ func (sh *shard) export() shardState {
 	var st shardState
 	x := exporter{state: &st, held: make(map[*held]int32), made: make(map[restKey]int32)}
 	places := make(map[*audience]int32, len(sh.audiences))
-	for _, a := range sh.audiences {
+	for _, a := range sh.inOrder() {
 		places[a] = int32(len(st.audiences))
 		st.audiences = append(st.audiences, sh.exportAudience(a))
 	}
@@ -239,6 +245,11 @@ func (a *audience) subscription() Subscription {
 		s.Coding = encode.Gzip
 	}
 	return s
+}
+
+// waitsForForgotten tells whether a is due the newest event of a topic that was forgotten.
+func (sh *shard) waitsForForgotten(a *audience) bool {
+	return a.pace != nil && a.pace.stirred && slices.ContainsFunc(a.pace.changed, func(place int32) bool { return a.topics[place].Forgotten() })
 }
 
 func (sh *shard) exportAudience(a *audience) audienceState {
