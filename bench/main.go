@@ -7,6 +7,8 @@
 //	go run ./bench soak       a server under changing load for half an hour: nothing may be lost or grow
 //	go run ./bench coding     what compressed streams give and cost: bench/results/coding.md
 //	go run ./bench scale      200,000 streams in one process under a low limit of descriptors: bench/results/scale.md
+//	go run ./bench cluster    several nodes on NATS, and a rolling restart: bench/results/cluster.md
+//	go run ./bench tree       how far nodes, NATS and regions reach, reckoned: docs/scale.md
 //	go run ./bench table      writes the figures into README.md and docs/capacity.md, between their markers
 //
 // Each trial starts a server of its own and a load test in another process; rounds alternate, so
@@ -48,6 +50,8 @@ type session struct {
 	only     []string // rows, by name; empty: all
 	peerList []string // of compare; empty: all that are found
 	out      string
+	streams  int // of cluster, all nodes together
+	rate     int // of cluster's rolling restart, events a second for each node
 }
 
 func run(ctx context.Context, args []string) error {
@@ -80,8 +84,13 @@ func run(ctx context.Context, args []string) error {
 	fs.DurationVar(&s.duration, "duration", 0, "of each trial's measured part (10s; of compare: so that all ends within a quarter of an hour)")
 	fs.StringVar(&s.out, "out", filepath.Join(root, "bench", "results"), "`directory` of the results")
 	var growth scaleOptions
-	fs.StringVar(&growth.streams, "streams", scaleStreams, "`numbers` of streams, growing, joined by commas (scale)")
-	fs.DurationVar(&growth.idle, "idle", 30*time.Second, "how long each number of streams is idle (scale)")
+	if command == "cluster" {
+		fs.IntVar(&s.streams, "streams", 60_000, "`streams` of all nodes together (cluster)")
+		fs.IntVar(&s.rate, "rate", 5, "events a second for each node of the rolling restart (cluster)")
+	} else {
+		fs.StringVar(&growth.streams, "streams", scaleStreams, "`numbers` of streams, growing, joined by commas (scale)")
+		fs.DurationVar(&growth.idle, "idle", 30*time.Second, "how long each number of streams is idle (scale)")
+	}
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return nil
@@ -89,7 +98,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	if fs.NArg() > 0 {
-		return fmt.Errorf("%q: not expected; commands are promises, compare, memory, coding, scale, storm, soak, table", fs.Args())
+		return fmt.Errorf("%q: not expected; commands are promises, compare, memory, coding, cluster, tree, scale, storm, soak, table", fs.Args())
 	}
 	s.only, s.peerList, s.peers.Extra = list(*rows), list(*names), strings.Fields(*extra)
 	if s.rounds < 1 || s.duration != 0 && s.duration < time.Second {
@@ -100,6 +109,9 @@ func run(ctx context.Context, args []string) error {
 	}
 	if s.duration == 0 && command != "compare" {
 		s.duration = 10 * time.Second
+	}
+	if command == "tree" {
+		return s.tree()
 	}
 	if command == "table" {
 		return table(root, s.out)
@@ -125,6 +137,8 @@ func run(ctx context.Context, args []string) error {
 		return s.memory(ctx)
 	case "coding":
 		return s.coding(ctx)
+	case "cluster":
+		return s.cluster(ctx)
 	case "scale":
 		return s.scale(ctx, growth)
 	case "storm":
@@ -132,7 +146,7 @@ func run(ctx context.Context, args []string) error {
 	case "soak":
 		return s.soak(ctx)
 	}
-	return fmt.Errorf("%q: not a command; promises, compare, memory, coding, scale, storm, soak and table are", command)
+	return fmt.Errorf("%q: not a command; promises, compare, memory, coding, cluster, tree, scale, storm, soak and table are", command)
 }
 
 func list(s string) []string {

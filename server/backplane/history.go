@@ -170,9 +170,10 @@ func (b *Backplane) Await(id uint64) (known bool, err error) {
 			if err != nil {
 				return false, err
 			}
-			if info.State.LastSeq < id {
+			if info.State.LastSeq < id && info.Mirror == nil {
 				return false, nil
 			}
+			// A mirror is behind its origin by nobody knows how much.
 		}
 		select {
 		case <-tick.C:

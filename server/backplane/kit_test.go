@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"strconv"
 	"testing"
 	"time"
@@ -20,6 +21,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if dir := os.Getenv("PENSTOCK_TEST_EMBEDDED"); dir != "" {
+		serveUntilKilled(dir)
+	}
 	goleak.VerifyTestMain(m,
 		goleak.IgnoreAnyFunction("github.com/cloudwego/netpoll.(*defaultPoll).Wait"),
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),
@@ -27,6 +31,20 @@ func TestMain(m *testing.M) {
 		goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server/ats.Register.func1"),
 		goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server/ats.init.0.func1"),
 	)
+}
+
+// serveUntilKilled is a node in a process of its own, with an embedded NATS server: it writes its address
+// and lives until it is killed.
+func serveUntilKilled(dir string) {
+	c := servertest.Config()
+	c.NatsEmbedded = dir
+	s, err := server.New(c, nil)
+	if err != nil {
+		fmt.Println("error:", err)
+		os.Exit(1)
+	}
+	fmt.Println(s.Addr())
+	select {}
 }
 
 // patience is how long a test waits for what must come.

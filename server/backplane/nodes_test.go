@@ -115,6 +115,29 @@ func TestStreamOfOthersHasNoPrefix(t *testing.T) {
 	}
 }
 
+// A mirror of the stream, as a region has one, has the same ids: a client goes on there, and what is
+// published there goes to the origin.
+func TestMirrorHasTheSameIDs(t *testing.T) {
+	n := startNATS(t)
+	middle := servertest.Start(t, On(n))
+	_, js := client(t, n)
+	if _, err := js.CreateStream(bounded(t), jetstream.StreamConfig{Name: "REGION", Storage: jetstream.FileStorage, Mirror: &jetstream.StreamSource{Name: "PENSTOCK"}}); err != nil {
+		t.Fatal(err)
+	}
+	first := middle.Publish(t, "news", "one")
+	region := servertest.Start(t, On(n), func(c *server.Config) { c.NatsStream = "REGION" })
+	alice := region.Subscribe(t, "news", servertest.After(first))
+	second := region.Publish(t, "news", "two")
+	alice.WaitID(t, second)
+	if got := alice.Events(); len(got) != 1 || got[0].Data != "two" || got[0].ID != first+1 {
+		t.Errorf("%v; want two, with the id %d", got, first+1)
+	}
+	bob := middle.Subscribe(t, "news", servertest.After(first))
+	if e := bob.Next(t); e.ID != second {
+		t.Errorf("%v in the middle; want the id %d", e, second)
+	}
+}
+
 // Two publishes with one key are one event, whichever nodes they come to.
 func TestKeysAreKnownToAllNodes(t *testing.T) {
 	n := startNATS(t)

@@ -1,11 +1,16 @@
 package backplane_test
 
 import (
+	"bufio"
+	"encoding/json"
 	"io"
 	"net/http"
+	"os"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -290,6 +295,61 @@ func TestEmbeddedSurvivesRestart(t *testing.T) {
 		t.Errorf("id %d after the restart; want %d", next, id+1)
 	}
 	again.WaitID(t, id+1)
+}
+
+// What was acknowledged is there after the process was killed in the middle of publishing.
+func TestEmbeddedSurvivesKill(t *testing.T) {
+	dir := t.TempDir()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	child := exec.Command(self)
+	child.Env = append(os.Environ(), "PENSTOCK_TEST_EMBEDDED="+dir)
+	pipe, err := child.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	kill := sync.OnceFunc(func() {
+		_ = child.Process.Kill()
+		_ = child.Wait()
+	})
+	t.Cleanup(kill)
+	address, err := bufio.NewReader(pipe).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	base := "http://" + strings.TrimSpace(address)
+	var ids []string
+	for i := 0; ; i++ {
+		if i == 50 {
+			go kill()
+		}
+		resp, err := http.Post(base+"/publish/news", "text/plain", strings.NewReader(strconv.Itoa(i)))
+		if err != nil {
+			break
+		}
+		var answer struct{ ID string }
+		err = json.NewDecoder(resp.Body).Decode(&answer)
+		resp.Body.Close()
+		if err != nil || answer.ID == "" {
+			break
+		}
+		ids = append(ids, answer.ID)
+	}
+	if len(ids) < 50 {
+		t.Fatalf("only %d events were taken", len(ids))
+	}
+	second := servertest.Start(t, func(c *server.Config) { c.NatsEmbedded = dir })
+	again := second.Subscribe(t, "news", servertest.With("rewind", "all"))
+	for i, id := range ids {
+		if e := again.Next(t); e.Data != strconv.Itoa(i) || strconv.FormatUint(e.ID, 10) != id {
+			t.Fatalf("event %d is %v; %s was acknowledged", i, e, id)
+		}
+	}
 }
 
 // A node without NATS says at its start what is missing.
