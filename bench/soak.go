@@ -62,7 +62,7 @@ const (
 
 // soakFlags are limits that this load hits.
 var soakFlags = []string{
-	"--ring-size", "16MiB", "--max-event-size", "64KiB", "--keep-size", "1MiB", "--lag-memory", "1MiB",
+	"--ring-size", "2MiB", "--send-buffer", "16KiB", "--max-event-size", "64KiB", "--keep-size", "1MiB", "--lag-memory", "1MiB",
 	"--max-topics", "2000", "--max-connections", "1900", "--max-connections-per-ip", "1000", "--max-requests", "256",
 	"--handshake-timeout", "2s", "--drain-time", "1s", "--retry-min", "100ms", "--retry-max", "500ms",
 }
