@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"syscall"
 	"time"
 
 	"penstock/ring"
@@ -23,7 +24,7 @@ const handoverVersion = 1
 
 const (
 	// upgradeVariable tells a process that it is to take over, and by which descriptors.
-	upgradeVariable    = "PENSTOCK_UPGRADE"
+	upgradeVariable    = "PENSTOCK_HANDOVER"
 	upgradeDescriptors = "3,4"
 
 	wordGo = "go"
@@ -60,7 +61,7 @@ func meaning(err error) error {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return fmt.Errorf("the other process takes longer than it may (--upgrade-timeout): %w", err)
-	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE):
 		return errors.New("the other process has ended")
 	}
 	return err

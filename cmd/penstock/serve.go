@@ -20,6 +20,7 @@ import (
 
 type serveCmd struct {
 	Config   string        `name:"config" default:"" unit:"path" help:"A YAML file with settings: the flags below without their dashes are its keys. A flag beats the environment, the environment the file. SIGHUP reads it again, and the publish tokens: what is marked so changes, what is not is named in the log."`
+	Upgrade  bool          `name:"upgrade" help:"Serves nothing, but tells the server that listens on the first --listen to hand over to the program as it is installed now (SIGUSR2), and waits until it has."`
 	Settings server.Config `embed:""`
 }
 
@@ -27,6 +28,9 @@ type serveCmd struct {
 func (c *serveCmd) Run(rc *runContext) error {
 	if err := c.Settings.Check(); err != nil {
 		return usageError{err}
+	}
+	if c.Upgrade {
+		return c.upgradeOther(rc)
 	}
 	text := c.Settings.LogFormat == "text" || c.Settings.LogFormat == "auto" && isTerminal(rc.Stderr)
 	// Go ends a process whose standard output or error nobody reads any more. Ours serves others.

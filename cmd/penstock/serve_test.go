@@ -27,7 +27,7 @@ const beCommand = "PENSTOCK_TEST_BE_THE_COMMAND"
 
 func TestMain(m *testing.M) {
 	// A process that is to take over from the command is not told by us.
-	if os.Getenv(beCommand) != "" || os.Getenv("PENSTOCK_UPGRADE") != "" {
+	if os.Getenv(beCommand) != "" || os.Getenv("PENSTOCK_HANDOVER") != "" {
 		os.Unsetenv(beCommand)
 		main()
 	}

@@ -366,6 +366,40 @@ func TestFirstProcessRefusesToUpgrade(t *testing.T) {
 	}
 }
 
+// serve --upgrade finds the server by its address, and tells what came of it.
+func TestServeUpgradeFindsTheServer(t *testing.T) {
+	s := serve(t, nil, "--upgrade-timeout", "2s")
+	address := strings.TrimPrefix(s.url, "http://")
+	ask := func(address string) (string, error) {
+		cmd := exec.Command(os.Args[0], "serve", "--upgrade", "--listen", address, "--upgrade-timeout", "100ms")
+		cmd.Env = append(os.Environ(), beCommand+"=1")
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	r := s.stream(t, "news")
+	out, err := ask(address)
+	if want := fmt.Sprintf("process %d has handed over to process ", s.cmd.Process.Pid); err != nil || !strings.Contains(out, want) {
+		t.Fatalf("%v: %s; want %q", err, out, want)
+	}
+	now := 0
+	_, _ = fmt.Sscanf(out[strings.LastIndex(out, " ")+1:], "%d", &now)
+	t.Cleanup(func() { _ = syscall.Kill(now, syscall.SIGKILL) })
+	resp, err := http.Post(s.url+"/publish/news", "text/plain", strings.NewReader("new"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if line, err := r.ReadString('\n'); err != nil || line != "data: new\n" {
+		t.Errorf("the stream goes on with %q %v", line, err)
+	}
+	if out, err := ask("127.0.0.1:1"); err == nil || !strings.Contains(out, "no process") {
+		t.Errorf("where nobody listens: %v %s", err, out)
+	}
+	if out, err := ask("127.0.0.1:0"); err == nil || !strings.Contains(out, "port") {
+		t.Errorf("without a port: %v %s", err, out)
+	}
+}
+
 // SIGUSR2 while it drains changes nothing: it ends as it was told.
 func TestUpgradeSignalWhileDrainingIsIgnored(t *testing.T) {
 	s := serve(t, nil, "--drain-time", "500ms")
