@@ -42,6 +42,9 @@ func (c *serveCmd) Run(rc *runContext) error {
 	orders := make(chan os.Signal, 1)
 	signal.Notify(orders, syscall.SIGUSR2)
 	defer signal.Stop(orders)
+	// Before anybody can know that the server is up: a SIGHUP that nobody waits for ends the process.
+	hangUps := make(chan os.Signal, 1)
+	signal.Notify(hangUps, syscall.SIGHUP)
 	srv, err := c.open(log)
 	if err != nil {
 		return err
@@ -56,7 +59,7 @@ func (c *serveCmd) Run(rc *runContext) error {
 		}
 		log.Info("serving", all...)
 	}
-	defer onHangUp(func() { c.reload(rc, srv, log, &level) })()
+	defer onHangUp(hangUps, func() { c.reload(rc, srv, log, &level) })()
 	// The one before this has told that it is not the main process any more, if there was one.
 	notify(log, fmt.Sprintf("MAINPID=%d\n%s", os.Getpid(), daemon.SdNotifyReady))
 	upgrades, stop := context.WithCancel(rc.Ctx)
@@ -67,9 +70,7 @@ func (c *serveCmd) Run(rc *runContext) error {
 }
 
 // onHangUp calls do at each SIGHUP, one after the other, until stop is called.
-func onHangUp(do func()) (stop func()) {
-	hangUps := make(chan os.Signal, 1)
-	signal.Notify(hangUps, syscall.SIGHUP)
+func onHangUp(hangUps chan os.Signal, do func()) (stop func()) {
 	stopped := make(chan struct{})
 	go func() {
 		for {
