@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -88,6 +89,12 @@ func (s *Server) carrier() api.Backplane {
 		return nil
 	}
 	return s.backplane
+}
+
+// nodeName is what this node is called among the others: its machine and where it listens.
+func (s *Server) nodeName() string {
+	host, _ := os.Hostname()
+	return host + " " + strings.Join(s.config.Listen, ",")
 }
 
 // fill reads the stream's newest part into the ring, and goes on reading.

@@ -196,6 +196,7 @@ func (s *Server) open() (err error) {
 	s.api, err = api.New(api.Options{
 		Sequencer:     s.sequencer,
 		Backplane:     s.carrier(),
+		Node:          s.nodeName(),
 		Shards:        s.shards,
 		Policy:        policy,
 		Origins:       c.CORSOrigin,
@@ -213,6 +214,12 @@ func (s *Server) open() (err error) {
 	})
 	if err != nil {
 		return err
+	}
+
+	if s.backplane != nil {
+		if err := s.backplane.Tell(s.api.Tell); err != nil {
+			return fmt.Errorf("answer other nodes: %w", err)
+		}
 	}
 
 	// What publishes by itself: the figures for the page, the demo.

@@ -36,6 +36,8 @@ type Backplane interface {
 	Await(id uint64) (known bool, err error)
 	// Ready tells why nothing new should be sent here.
 	Ready() error
+	// Ask returns what each node says of itself (API.Tell). It may wait.
+	Ask() ([][]byte, error)
 	// Stats returns its figures.
 	Stats() topic.BackplaneStats
 }

@@ -23,6 +23,7 @@ import (
 type Options struct {
 	Sequencer *topic.Sequencer
 	Backplane Backplane // carries events between nodes; nil: there is but this one
+	Node      string    // what this one is called among them
 	Shards    *fanout.Shards
 	Policy    *auth.Policy
 

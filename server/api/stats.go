@@ -5,6 +5,7 @@ package api
 
 import (
 	"cmp"
+	"encoding/json"
 	"slices"
 	"sync"
 	"time"
@@ -263,12 +264,66 @@ func ownTable(s *fanout.ShardStats) *filesJSON {
 	return &filesJSON{s.Descriptors, s.DescriptorLimit}
 }
 
-// stats answers GET /stats.
+// stats answers GET /stats; with cluster=true, what all nodes say.
 func (a *API) stats(resp *fasthttp.Response, r *request) *failure {
-	if f := noParameters(r); f != nil {
-		return f
+	cluster, seen := false, false
+	q := pairs{text: r.query}
+	for {
+		name, value, ok, err := q.next()
+		switch {
+		case err != nil:
+			return badRequest("query: %v", err)
+		case !ok:
+			if cluster {
+				return a.clusterStats(resp)
+			}
+			return a.answerJSON(resp, a.snapshot(a.busy.list(a.house)))
+		case ignored(name):
+		case string(name) != "cluster":
+			return badRequest("parameter %s: unknown; /stats takes cluster (and ignores names that begin with _)", quote(name))
+		case seen:
+			return twice(name)
+		case !either(value, "false", "true", &cluster):
+			return badRequest("parameter cluster: %s; it takes true or false", quote(value))
+		default:
+			seen = true
+		}
 	}
-	return a.answerJSON(resp, a.snapshot(a.busy.list(a.house)))
+}
+
+// nodeJSON is what a node says of itself to another one.
+type nodeJSON struct {
+	Node string `json:"node"`
+	statsJSON
+}
+
+// Tell is what this node says of itself to the others. Any goroutine.
+func (a *API) Tell() []byte {
+	b, err := json.Marshal(nodeJSON{a.o.Node, a.snapshot(a.busy.list(a.house))})
+	if err != nil {
+		panic("api: Tell: " + err.Error())
+	}
+	return b
+}
+
+// clusterStats answers with the figures of all nodes that answer in time.
+func (a *API) clusterStats(resp *fasthttp.Response) *failure {
+	if a.o.Backplane == nil {
+		return badRequest("parameter cluster: this node is alone; it takes true with --nats")
+	}
+	answers, err := a.o.Backplane.Ask()
+	if err != nil {
+		return a.unavailable(backplaneLost, err.Error())
+	}
+	list := struct {
+		Nodes []json.RawMessage `json:"nodes"`
+	}{[]json.RawMessage{}}
+	for _, one := range answers {
+		if json.Valid(one) {
+			list.Nodes = append(list.Nodes, one)
+		}
+	}
+	return a.answerJSON(resp, list)
 }
 
 // mostStreams is how many streams /streams shows.

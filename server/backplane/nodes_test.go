@@ -1,6 +1,7 @@
 package backplane_test
 
 import (
+	"encoding/json"
 	"slices"
 	"strconv"
 	"testing"
@@ -112,6 +113,39 @@ func TestStreamOfOthersHasNoPrefix(t *testing.T) {
 	}
 	if _, err := node.TryPublish("news", "x"); err == nil {
 		t.Error("an event outside of the stream's subjects was taken")
+	}
+}
+
+// Any node tells the figures of all.
+func TestStatsOfAllNodes(t *testing.T) {
+	n := startNATS(t)
+	a, b := servertest.Start(t, On(n)), servertest.Start(t, On(n))
+	a.Subscribe(t, "news")
+	b.Publish(t, "news", "x")
+	var answer struct {
+		Nodes []struct {
+			Node        string
+			Connections struct{ Streams int }
+			Backplane   struct{ Stream string }
+		}
+	}
+	status, _, body := get(t, b.URL+"/stats?cluster=true")
+	if err := json.Unmarshal([]byte(body), &answer); status != 200 || err != nil {
+		t.Fatalf("%d, %v: %s", status, err, body)
+	}
+	streams := 0
+	for _, node := range answer.Nodes {
+		streams += node.Connections.Streams
+		if node.Node == "" || node.Backplane.Stream != "PENSTOCK" {
+			t.Errorf("a node says %+v", node)
+		}
+	}
+	if len(answer.Nodes) != 2 || streams != 1 {
+		t.Errorf("%d nodes with %d streams; want 2 with 1", len(answer.Nodes), streams)
+	}
+	alone := servertest.Start(t)
+	if status, _, body := get(t, alone.URL+"/stats?cluster=true"); status != 400 {
+		t.Errorf("a node that is alone: %d %s", status, body)
 	}
 }
 

@@ -81,6 +81,35 @@ func TestNATSRestart(t *testing.T) {
 	}
 }
 
+// A burst of far more than a node's ring holds, at the speed of NATS: the node reads it as fast as its
+// shards send, and no subscriber that keeps up misses any of it.
+func TestBurstLargerThanTheRing(t *testing.T) {
+	n := startNATS(t)
+	node := servertest.Start(t, On(n), small)
+	alice := node.Subscribe(t, "news")
+	_, js := client(t, n)
+	const events = 5_000
+	filler := strings.Repeat("x", 500)
+	for i := range events {
+		if _, err := js.PublishAsync("penstock.news", []byte(strconv.Itoa(i)+" "+filler)); err != nil {
+			t.Fatal(err)
+		}
+		if i%1_000 != 999 {
+			continue
+		}
+		select {
+		case <-js.PublishAsyncComplete():
+		case <-time.After(patience):
+			t.Fatal("the stream did not take the burst")
+		}
+	}
+	for i := range events {
+		if e := alice.Next(t); !strings.HasPrefix(e.Data, strconv.Itoa(i)+" ") {
+			t.Fatalf("event %d is %s %.60q", i, e.Type, e.Data)
+		}
+	}
+}
+
 // A publish that finds no NATS waits for it, as long as it may.
 func TestPublishWaitsForNATS(t *testing.T) {
 	n := startNATS(t)
