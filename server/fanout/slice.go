@@ -160,10 +160,11 @@ func (sh *shard) look(m *subscriber) (s slice, found []topic.Found) {
 		s, found = sh.lookFor(m, skims, rewind)
 		s.gap = true
 	}
-	until, untilID := max(limit, sh.ring.Tail()), max(limitID, sh.seq.BeforeID()-1)
+	until := max(limit, sh.ring.Tail())
 	if (s.gap || badID) && (s.next < until || skims) {
 		// More slices of this past follow, or the newest are asked for again. What they lack by now is known; what is lost from now
 		// on, be it while we look once more, is not.
+		untilID := max(limitID, sh.seq.BeforeID()-1)
 		rewinds := rewind && silent
 		if rewinds {
 			until, untilID = l.past.until, l.past.untilID
