@@ -45,7 +45,7 @@ func (c *serveCmd) Run(rc *runContext) error {
 	// Before anybody can know that the server is up: a SIGHUP that nobody waits for ends the process.
 	hangUps := make(chan os.Signal, 1)
 	signal.Notify(hangUps, syscall.SIGHUP)
-	srv, err := c.open(log)
+	srv, ready, err := c.open(log)
 	if err != nil {
 		return err
 	}
@@ -60,8 +60,7 @@ func (c *serveCmd) Run(rc *runContext) error {
 		log.Info("serving", all...)
 	}
 	defer onHangUp(hangUps, func() { c.reload(rc, srv, log, &level) })()
-	// The one before this has told that it is not the main process any more, if there was one.
-	notify(log, fmt.Sprintf("MAINPID=%d\n%s", os.Getpid(), daemon.SdNotifyReady))
+	notify(log, ready)
 	upgrades, stop := context.WithCancel(rc.Ctx)
 	defer stop()
 	go c.upgradeAt(upgrades, orders, srv, log)

@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -305,7 +306,8 @@ func listeners(pid int) (n int) {
 	return n
 }
 
-// systemd is told when the server is ready, and when it stops (sd_notify(3)).
+// systemd is told when the server is ready, which process is the main one after an upgrade, and when
+// it stops (sd_notify(3)).
 func TestServeTellsSystemd(t *testing.T) {
 	dir, err := os.MkdirTemp("", "notify") // short: a socket's path has 108 bytes
 	if err != nil {
@@ -333,8 +335,17 @@ func TestServeTellsSystemd(t *testing.T) {
 	if got := next(); got != "READY=1" {
 		t.Errorf("told %q, want READY=1", got)
 	}
-	if code := s.end(t, syscall.SIGTERM); code != exitOK {
-		t.Errorf("exit code %d", code)
+	pid := s.upgradeTo(t, s.cmd.Process.Pid)
+	main := fmt.Sprintf("MAINPID=%d", pid)
+	told := []string{next(), next()} // by the old one and by the new one
+	if slices.Sort(told); told[0] != main || told[1] != main+"\nREADY=1" {
+		t.Errorf("told %q, want %q, and that with READY=1", told, main)
+	}
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if code := s.code(t); code != exitOK {
+		t.Errorf("exit code of the one that has handed over: %d", code)
 	}
 	if got := next(); got != "STOPPING=1" {
 		t.Errorf("told %q, want STOPPING=1", got)

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/coreos/go-systemd/v22/daemon"
+
 	"penstock/server"
 )
 
@@ -38,16 +40,19 @@ func newest() (string, error) {
 	return path, err
 }
 
-// open opens a server: one that takes over where this process was started for that.
-func (c *serveCmd) open(log *slog.Logger) (*server.Server, error) {
+// open opens a server: one that takes over where this process was started for that. ready is what the
+// service manager is told then.
+func (c *serveCmd) open(log *slog.Logger) (srv *server.Server, ready string, err error) {
 	from, err := server.FromEnvironment()
-	switch {
-	case err != nil:
-		return nil, err
-	case from != nil:
-		return server.TakeOver(c.Settings, log, from)
+	if err != nil {
+		return nil, "", err
 	}
-	return server.New(c.Settings, log)
+	if from == nil {
+		srv, err = server.New(c.Settings, log)
+		return srv, daemon.SdNotifyReady, err
+	}
+	srv, err = server.TakeOver(c.Settings, log, from)
+	return srv, fmt.Sprintf("MAINPID=%d\n%s", os.Getpid(), daemon.SdNotifyReady), err
 }
 
 // upgradeAt hands over at each signal, until that has come about once, or ctx ends.
