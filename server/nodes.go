@@ -83,6 +83,19 @@ func (s *Server) natsOptions() backplane.Options {
 	}
 }
 
+// InspectStream says of each setting of the stream that a server with these settings would stand on
+// whether it is well. It changes nothing. Any goroutine; it waits for NATS.
+func InspectStream(c Config) ([]backplane.Finding, error) {
+	if len(c.Nats) == 0 {
+		return nil, errors.New("--nats: it takes the URL of a NATS server")
+	}
+	if err := c.checkNats(); err != nil {
+		return nil, err
+	}
+	s := Server{config: c}
+	return backplane.Inspect(s.natsOptions())
+}
+
 // carrier is the backplane as api sees it, nil where there is none.
 func (s *Server) carrier() api.Backplane {
 	if s.backplane == nil {

@@ -26,7 +26,13 @@ type tuneCmd struct {
 	Format      string      `default:"text" placeholder:"text|sysctl|json" help:"text for people; sysctl: a file for /etc/sysctl.d with what has to change; json: everything."`
 	JSON        bool        `name:"json" help:"The same as --format json."`
 	Apply       bool        `help:"Set the kernel's settings that have to change, and say which; what is advice stays. Without it nothing is changed."`
-	Root        string      `hidden:"" default:"/" type:"path" help:"Where proc and sys are."`
+	Nats        []string    `placeholder:"URL" help:"Look at a stream of these NATS servers instead of the machine."`
+	NatsStream  string      `default:"PENSTOCK" placeholder:"NAME" help:"The stream; with --nats."`
+	NatsCreds   string      `placeholder:"FILE" help:"A NATS user's JWT and seed; with --nats."`
+	NatsNKey    string      `name:"nats-nkey" placeholder:"FILE" help:"An nkey's seed; with --nats."`
+	NatsTLSCA   string      `name:"nats-tls-ca" placeholder:"FILE" help:"Certificates that NATS servers are trusted by; with --nats."`
+
+	Root string `hidden:"" default:"/" type:"path" help:"Where proc and sys are."`
 }
 
 // Help is shown by tune --help.
@@ -40,6 +46,9 @@ Exit codes: 0, 1 when --apply could not set something, 2 for wrong flags, 4 when
 func (c *tuneCmd) Run(rc *runContext) error {
 	if err := c.check(); err != nil {
 		return err
+	}
+	if len(c.Nats) > 0 {
+		return c.tuneStream(rc)
 	}
 	defaults := server.DefaultConfig()
 	m := tuning.At(c.Root, os.Getenv)
@@ -72,6 +81,35 @@ func (c *tuneCmd) Run(rc *runContext) error {
 		return exitCodeError{errors.New("tune: " + report.Verdict()), exitTooSmall}
 	case failed > 0:
 		return fmt.Errorf("tune: %d of %d settings could not be set; see above", failed, len(report.Set))
+	}
+	return nil
+}
+
+// tuneStream looks at the settings of the stream on NATS.
+func (c *tuneCmd) tuneStream(rc *runContext) error {
+	if c.Apply || c.Format != "text" {
+		return usagef("--nats: allowed is text alone, and nothing is set")
+	}
+	settings := server.DefaultConfig()
+	settings.Nats, settings.NatsStream, settings.NatsCreds, settings.NatsNKey, settings.NatsTLSCA = c.Nats, c.NatsStream, c.NatsCreds, c.NatsNKey, c.NatsTLSCA
+	findings, err := server.InspectStream(settings)
+	if err != nil {
+		return fmt.Errorf("tune: %w", err)
+	}
+	bad := 0
+	for _, f := range findings {
+		if f.Want == "" {
+			fmt.Fprintf(rc.Stdout, "ok    %s: %s\n", f.Setting, f.Now)
+			continue
+		}
+		bad++
+		fmt.Fprintf(rc.Stdout, "set   %s: %s; wanted is %s: %s\n", f.Setting, f.Now, f.Want, f.Why)
+		if f.Set != "" {
+			fmt.Fprintf(rc.Stdout, "      %s\n", f.Set)
+		}
+	}
+	if bad > 0 {
+		return exitCodeError{fmt.Errorf("tune: %d settings of the stream %s should be others", bad, c.NatsStream), exitTooSmall}
 	}
 	return nil
 }

@@ -149,6 +149,34 @@ func TestStatsOfAllNodes(t *testing.T) {
 	}
 }
 
+// A stream that Penstock makes is as it wants it; of another one it says what to set.
+func TestInspectStream(t *testing.T) {
+	n := startNATS(t)
+	servertest.Start(t, On(n))
+	_, js := client(t, n)
+	makeStream(t, js, func(c *jetstream.StreamConfig) {
+		c.Name, c.Subjects, c.Discard, c.MaxMsgsPerSubject = "OTHER", []string{"other.>"}, jetstream.DiscardNew, 1
+	})
+	for stream, want := range map[string][]string{"PENSTOCK": nil, "OTHER": {"discard", "limits", "messages for each subject", "first sequence"}} {
+		c := server.DefaultConfig()
+		On(n)(&c)
+		c.NatsStream = stream
+		findings, err := server.InspectStream(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var bad []string
+		for _, f := range findings {
+			if f.Want != "" {
+				bad = append(bad, f.Setting)
+			}
+		}
+		if !slices.Equal(bad, want) {
+			t.Errorf("%s: %q should be others; want %q", stream, bad, want)
+		}
+	}
+}
+
 // A mirror of the stream, as a region has one, has the same ids: a client goes on there, and what is
 // published there goes to the origin.
 func TestMirrorHasTheSameIDs(t *testing.T) {
