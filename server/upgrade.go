@@ -65,7 +65,8 @@ func (s *Server) Upgrade(ctx context.Context, cmd *exec.Cmd, done func()) error 
 	if err != nil {
 		return fmt.Errorf("start %s: %w", cmd.Path, err)
 	}
-	defer context.AfterFunc(ctx, n.abort)()
+	n.certain = context.AfterFunc(ctx, n.abort)
+	defer n.certain()
 	streams, paused, err := s.handOver(n, done)
 	if err != nil {
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -140,6 +141,10 @@ func (s *Server) handOver(n *next, done func()) (streams int, paused time.Durati
 	}
 	if err := l.hear(); err != nil {
 		return 0, 0, err
+	}
+	// From here on the other process is not killed: it may have everything.
+	if !n.certain() {
+		return 0, 0, context.Canceled
 	}
 	if l.out.Word(wordGo); l.out.Flush() != nil {
 		return 0, 0, l.failed()
@@ -256,6 +261,7 @@ type next struct {
 	link    *link
 	sockets int // the unix socket that sockets go through
 	cmd     *exec.Cmd
+	certain func() bool // from its call on the end of the context does not end it; false: it has
 	exited  chan struct{}
 	status  string
 }

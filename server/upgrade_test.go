@@ -110,8 +110,10 @@ func TestFailedUpgradeIsNotNoticed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	srv := servertest.Start(t, servertest.Shards(2), func(c *server.Config) { c.UpgradeTimeout = time.Second })
+	srv := servertest.Start(t, servertest.Shards(2), func(c *server.Config) { c.UpgradeTimeout = 20 * time.Second })
 	all := everywhere(t, srv)
+	impatient := servertest.Start(t, servertest.Shards(2), func(c *server.Config) { c.UpgradeTimeout = time.Second })
+	others := everywhere(t, impatient)
 	for _, tt := range []struct {
 		stage, want string
 	}{
@@ -130,6 +132,10 @@ func TestFailedUpgradeIsNotNoticed(t *testing.T) {
 		{"has few descriptors", "descriptors"},
 	} {
 		t.Run(strings.ReplaceAll(tt.stage, " ", "-"), func(t *testing.T) {
+			srv, all := srv, all
+			if tt.want == "--upgrade-timeout" {
+				srv, all = impatient, others
+			}
 			p := publishOn(srv)
 			err := srv.Upgrade(t.Context(), successor(tt.stage, "PENSTOCK_TEST_TAKEN="+taken.Addr().String()), func() { t.Error("it is told as done") })
 			if err == nil || !strings.Contains(err.Error(), tt.want) {

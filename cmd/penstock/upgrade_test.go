@@ -368,10 +368,10 @@ func TestFirstProcessRefusesToUpgrade(t *testing.T) {
 
 // serve --upgrade finds the server by its address, and tells what came of it.
 func TestServeUpgradeFindsTheServer(t *testing.T) {
-	s := serve(t, nil, "--upgrade-timeout", "2s")
+	s := serve(t, nil)
 	address := strings.TrimPrefix(s.url, "http://")
 	ask := func(address string) (string, error) {
-		cmd := exec.Command(os.Args[0], "serve", "--upgrade", "--listen", address, "--upgrade-timeout", "100ms")
+		cmd := exec.Command(os.Args[0], "serve", "--upgrade", "--listen", address)
 		cmd.Env = append(os.Environ(), beCommand+"=1")
 		out, err := cmd.CombinedOutput()
 		return string(out), err
