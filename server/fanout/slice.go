@@ -347,7 +347,8 @@ func (sh *shard) appendGap(buf []byte, m *subscriber, stands uint64) []byte {
 
 // topicsOf are those that m may have lost something of.
 func (sh *shard) topicsOf(m *subscriber) []*topic.Topic {
-	if w := m.audience.wild; m.lag.fell {
+	// Those found when it fell are not looked at again while only the newest are asked for.
+	if w := m.audience.wild; m.lag.fell && !m.lag.skims(m.audience) {
 		return m.lag.topics
 	} else if w != nil {
 		return sh.seq.Table().Matching(w.patterns, m.told)
