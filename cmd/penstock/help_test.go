@@ -102,17 +102,19 @@ func TestDocumentsNameFlagsThatExist(t *testing.T) {
 	known := []string{
 		// Of other programs.
 		"--ulimit", "--memory", // docker run
-		"--nofile",                                   // prlimit
-		"--now",                                      // systemctl enable
+		"--nofile",             // prlimit
+		"--now", "--kill-whom", // systemctl
 		"--system",                                   // sysctl
 		"--build",                                    // docker compose up
 		"--from-literal", "--allowed-unsafe-sysctls", // kubectl, kubelet
 		"--compressed",       // curl
 		"--dport", "--sport", // iptables
+		"--subjects", "--storage", "--replicas", "--retention", "--discard", "--max-bytes", "--dupe-window", "--defaults", // nats stream add
 	}
 	flags := regexp.MustCompile(`--[a-z][a-z-]+[a-z]`)
 	for _, command := range commands(t) {
-		known = append(known, flags.FindAllString(enter(t, nil, command, "--help").stdout, -1)...)
+		help := strings.ReplaceAll(enter(t, nil, command, "--help").stdout, "--[no-]", "--")
+		known = append(known, flags.FindAllString(help, -1)...)
 	}
 	var documents []string
 	for _, pattern := range []string{"*.md", "docs/*.md", "deploy/*", "Dockerfile", "Makefile", "server/doc.go"} {
