@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -83,7 +84,7 @@ type Running struct {
 	Peer *Peer
 	Base string // http://127.0.0.1:port
 	cmd  *exec.Cmd
-	log  *bytes.Buffer
+	log  *words
 	dir  string
 	end  func()
 	done chan error
@@ -103,7 +104,7 @@ func (p *Peer) Start(ctx context.Context, o *Options) (*Running, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Running{Peer: p, Base: "http://127.0.0.1:" + strconv.Itoa(port), log: &bytes.Buffer{}, dir: dir}
+	r := &Running{Peer: p, Base: "http://127.0.0.1:" + strconv.Itoa(port), log: new(words), dir: dir}
 	if r.cmd, err = p.start(o, program, dir, port); err == nil {
 		r.cmd.Dir = dir
 		r.cmd.Stdout, r.cmd.Stderr = r.log, r.log
@@ -116,7 +117,7 @@ func (p *Peer) Start(ctx context.Context, o *Options) (*Running, error) {
 	}
 	if err := r.await(ctx, port); err != nil {
 		r.Stop()
-		return nil, fmt.Errorf("start %s: %w; it said: %s", p.Name, err, strings.TrimSpace(r.log.String()))
+		return nil, fmt.Errorf("start %s: %w; it said: %s", p.Name, err, r.Log())
 	}
 	if p.after != nil {
 		if r.end, err = p.after(port); err != nil {
@@ -196,8 +197,25 @@ func (r *Running) Stop() {
 	os.RemoveAll(r.dir)
 }
 
-// Log answers what it has said.
-func (r *Running) Log() string { return strings.TrimSpace(r.log.String()) }
+// Log answers what it has said so far.
+func (r *Running) Log() string {
+	r.log.mu.Lock()
+	defer r.log.mu.Unlock()
+	return strings.TrimSpace(r.log.text.String())
+}
+
+// words are what a program says while somebody may ask for them.
+type words struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+// Write is the program's.
+func (w *words) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text.Write(p)
+}
 
 func freePort() (int, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
