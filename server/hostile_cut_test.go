@@ -32,7 +32,9 @@ func TestCutLaggardIsReset(t *testing.T) {
 		}
 		return srv, all
 	}
-	data := strings.Repeat("x", 200_000) // more than the memory for laggards, also if one copy serves all
+	// Far more than a socket takes at once, so that what is left of the first event is more than the
+	// memory for laggards, also where one copy serves all.
+	data := strings.Repeat("x", 900_000)
 	// reset waits until so many of the streams have ended, each by a reset.
 	reset := func(t *testing.T, all []*wire, n int) {
 		t.Helper()
