@@ -148,15 +148,12 @@ const (
 // goLong sends a socket the long way, every byte still in it. whole is how many bytes wait there
 // where they begin with a whole head, else 0. The accept thread.
 func (a *Acceptor) goLong(fd int32, from From, at int32, whole int) {
-	a.depart(fd, at)
-	a.count.long.Add(1)
-	l := &long{a: a, fd: fd, from: from, began: a.now, back: whole > 0 && a.quick.waits}
-	a.longs.add(l)
-	if a.sweepAt == 0 {
-		a.sweepAt = a.now + int64(a.sweepEvery())
-	}
+	l := &long{a: a, fd: fd, from: from, began: a.now}
 	if whole > 0 {
-		l.phase = serving
+		l.phase, l.back = serving, a.quick.waits
+	}
+	a.sendLong(l, at)
+	if whole > 0 {
 		go l.first(whole)
 		return
 	}
@@ -171,16 +168,21 @@ func (a *Acceptor) goLong(fd int32, from From, at int32, whole int) {
 // goLongWith is goLong for a connection that was answered before, and whose bytes b have been taken
 // out of its socket. The accept thread.
 func (a *Acceptor) goLongWith(fd int32, from From, at int32, b []byte) {
-	a.depart(fd, at)
-	a.count.long.Add(1)
 	l := &long{a: a, fd: fd, from: from, began: a.now, requests: 1, phase: serving, back: a.quick.waits}
 	l.held = append(l.held, b...)
 	a.held.Add(int64(len(b)))
+	a.sendLong(l, at)
+	go l.taken()
+}
+
+// sendLong counts a connection in on the long way, and has the accept thread keep its time.
+func (a *Acceptor) sendLong(l *long, at int32) {
+	a.depart(l.fd, at)
+	a.count.long.Add(1)
 	a.longs.add(l)
 	if a.sweepAt == 0 {
 		a.sweepAt = a.now + int64(a.sweepEvery())
 	}
-	go l.taken()
 }
 
 // openPollers has netpoll open its pollers now. It would with its first connection, and where no
@@ -235,7 +237,8 @@ func (l *long) first(n int) {
 	} else {
 		l.held = l.held[:n]
 		l.a.held.Add(int64(n))
-		l.answerAll()
+		l.taken()
+		return
 	}
 	l.waitForMore()
 }

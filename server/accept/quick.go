@@ -11,8 +11,6 @@ package accept
 // accept.
 
 import (
-	"bufio"
-	"bytes"
 	"syscall"
 
 	"github.com/valyala/fasthttp"
@@ -24,12 +22,9 @@ const quickMost = 32
 
 // quick is what the quick way uses again and again.
 type quick struct {
-	ctx    fasthttp.RequestCtx
-	conn   quickConn
-	bytes  bytes.Reader
-	reader *bufio.Reader
-	answer []byte
-	left   int // requests that may still be answered in this round
+	ctx  fasthttp.RequestCtx
+	conn quickConn
+	left int // requests that may still be answered in this round
 
 	// The request in question would have been quick, but has to wait: its connection comes back
 	// once the long way has answered.
@@ -48,8 +43,6 @@ type quickConn struct {
 }
 
 func (q *quick) init(a *Acceptor) {
-	q.reader = bufio.NewReaderSize(&q.bytes, 2*shortMost)
-	q.answer = make([]byte, 0, 1024)
 	q.conn.long = &long{a: a, fd: -1}
 	q.ctx.Init2(&q.conn, silent{}, false)
 }
@@ -64,9 +57,7 @@ func (a *Acceptor) quickly(from From, b []byte) (answer []byte, ok bool) {
 	ctx := &q.ctx
 	ctx.Request.Reset()
 	ctx.Response.Reset()
-	q.bytes.Reset(b[:h.size])
-	q.reader.Reset(&q.bytes)
-	if ctx.Request.Header.Read(q.reader) != nil {
+	if a.short.parseInto(&ctx.Request.Header, b[:h.size]) != nil {
 		return nil, false // the long way will say what is wrong
 	}
 	ctx.Request.SetBodyRaw(b[h.size:])
@@ -82,8 +73,7 @@ func (a *Acceptor) quickly(from From, b []byte) (answer []byte, ok bool) {
 	}
 	body := resp.Body()
 	resp.Header.SetContentLength(len(body))
-	q.answer = append(append(q.answer[:0], resp.Header.Header()...), body...)
-	return q.answer, true
+	return append(append(a.short.answer[:0], resp.Header.Header()...), body...), true
 }
 
 // askQuick asks the Handler.

@@ -32,10 +32,12 @@ func (s *short) init() {
 }
 
 // parse reads a head that the strict look let pass.
-func (s *short) parse(head []byte) error {
+func (s *short) parse(head []byte) error { return s.parseInto(&s.header, head) }
+
+func (s *short) parseInto(h *fasthttp.RequestHeader, head []byte) error {
 	s.bytes.Reset(head)
 	s.reader.Reset(&s.bytes)
-	return s.header.Read(s.reader)
+	return h.Read(s.reader)
 }
 
 // goShort judges the head that the strict look has let pass; n bytes wait with it. full says that
