@@ -193,18 +193,21 @@ func thousands(v float64) string {
 }
 
 // write writes NAME.json and NAME.md.
-func (r *Result) write(dir, name string) error {
+func (r *Result) write(dir, name string) error { return writeBoth(dir, name, r, r.markdown()) }
+
+// writeBoth writes results for programs, NAME.json, and for people, NAME.md.
+func writeBoth(dir, name string, results any, markdown string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	b, err := json.MarshalIndent(r, "", " ")
+	b, err := json.MarshalIndent(results, "", " ")
 	if err != nil {
 		return err
 	}
 	if err := os.WriteFile(filepath.Join(dir, name+".json"), append(b, '\n'), 0o644); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, name+".md"), []byte(r.markdown()), 0o644)
+	return os.WriteFile(filepath.Join(dir, name+".md"), []byte(markdown), 0o644)
 }
 
 // markdown is the result for people.

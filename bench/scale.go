@@ -413,16 +413,6 @@ func (r *Scale) write(root, dir string) error {
 	if r.Command != "make bench-scale" {
 		name = "scale-part"
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	b, err := json.MarshalIndent(r, "", " ")
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(filepath.Join(dir, name+".json"), append(b, '\n'), 0o644); err != nil {
-		return err
-	}
 	var md strings.Builder
 	fmt.Fprintf(&md, "# More streams than descriptors\n\n%s\n%s\n", r.about(), r.table())
 	for _, v := range r.verdicts() {
@@ -441,7 +431,7 @@ func (r *Scale) write(root, dir string) error {
 	if len(r.Computed) > 0 {
 		md.WriteString("\nComputed figures go on with the growth between the last two measured steps.\n")
 	}
-	if err := os.WriteFile(filepath.Join(dir, name+".md"), []byte(md.String()), 0o644); err != nil {
+	if err := writeBoth(dir, name, r, md.String()); err != nil {
 		return err
 	}
 	fmt.Fprint(os.Stderr, "\n", md.String())
