@@ -214,7 +214,7 @@ func (sh *shard) endStalled() {
 			continue
 		}
 		unsent := sh.sys.unsent(m.fd)
-		if l.looks == 0 || unsent < l.unsent {
+		if unsent < l.unsent {
 			l.looks = 0
 		}
 		l.unsent = unsent

@@ -98,6 +98,7 @@ func TestStreamsGoOnElsewhere(t *testing.T) {
 	moved := make(chan struct{})
 	var at atomic.Pointer[real]
 	at.Store(r)
+	var published atomic.Int64
 	var all sync.WaitGroup
 	all.Go(func() {
 		for i := 0; i < each; {
@@ -106,6 +107,7 @@ func TestStreamsGoOnElsewhere(t *testing.T) {
 			switch {
 			case err == nil:
 				i++
+				published.Store(int64(i))
 			case errors.Is(err, topic.ErrDraining): // it has moved
 			default:
 				t.Error(err)
@@ -143,8 +145,8 @@ func TestStreamsGoOnElsewhere(t *testing.T) {
 			}
 		})
 	}
-	for _, shards := range []int{3, 1, 2, 2} {
-		time.Sleep(10 * time.Millisecond)
+	for i, shards := range []int{3, 1, 2, 2} {
+		wait(t, "more is published", func() bool { return published.Load() >= int64(i+1)*each/6 })
 		n := at.Load().next(t, shards)
 		old := at.Swap(n)
 		old.seq.Drain()
