@@ -37,7 +37,7 @@ type Limits struct {
 
 // Limit puts limits in the place of those that hold. Any goroutine.
 func (s *Shards) Limit(l Limits) {
-	l.LagMemory /= int64(len(s.shards))
+	s.shards[0].memory.limit.Store(l.LagMemory) // all shards'
 	for _, sh := range s.shards {
 		sh.inbox.command(command{kind: commandLimit, limits: l})
 		sh.wakeUp()
@@ -60,9 +60,9 @@ type waymark struct {
 	id uint64
 }
 
-// obeyLimits obeys Limit.
+// obeyLimits obeys Limit, but for LagMemory, which is not one shard's.
 func (sh *shard) obeyLimits(l *Limits) {
-	sh.lagMemory, sh.retryMin, sh.retryMax = l.LagMemory, l.RetryMin, l.RetryMax
+	sh.retryMin, sh.retryMax = l.RetryMin, l.RetryMax
 	b := &sh.bounds
 	b.maxLag, b.stall = ring.Position(l.MaxLag), l.StallTimeout
 	b.marks = b.marks[:0]

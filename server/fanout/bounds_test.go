@@ -152,7 +152,7 @@ func TestLimitsChangeWhileStreamsRun(t *testing.T) {
 	}
 	h.ground.take(bob, 0)
 	h.publish(t, "a", "x")
-	h.sh.inbox.command(command{kind: commandLimit, limits: Limits{LagMemory: 1, RetryMin: 7 * time.Second, RetryMax: 7 * time.Second, MaxAge: 10 * time.Second, StallTimeout: 3 * time.Second}})
+	h.sh.inbox.command(command{kind: commandLimit, limits: Limits{RetryMin: 7 * time.Second, RetryMax: 7 * time.Second, MaxAge: 10 * time.Second, StallTimeout: 3 * time.Second}})
 	advance(5 * time.Second)
 	if !bob.reset || alice.finished {
 		t.Errorf("after 5 s: bob is stalled and reset: %v; alice has ended: %v", bob.reset, alice.finished)

@@ -121,7 +121,7 @@ func (sh *shard) letGo() {
 	}
 	sh.stats.audiences.Store(0)
 	sh.stats.lagging.Store(0)
-	sh.stats.lagBytes.Store(0)
+	sh.holds(int(-sh.stats.lagBytes.Load()))
 	clear(sh.audiences)
 	clear(sh.index)
 	sh.patterns = topic.Trie[*audience]{}

@@ -185,6 +185,7 @@ type houseOptions struct {
 	maxTopics                int
 	flushMax                 int
 	lagMemory                int64
+	memory                   *lagMemory // with others; nil: of its own
 	heartbeat                time.Duration
 	share                    int
 	maxLag                   int
@@ -208,7 +209,7 @@ func newHouse(t testing.TB, o houseOptions) *house {
 		heartbeat = 15 * time.Second
 	}
 	h.sh = newShard(&Options{
-		Shards: 1, Sequencer: seq, Heartbeat: heartbeat, FlushInterval: 10 * time.Millisecond,
+		Shards: 1, memory: o.memory, Sequencer: seq, Heartbeat: heartbeat, FlushInterval: 10 * time.Millisecond,
 		CompressShare: or(o.share, 8), CompressLevel: encode.Best,
 		FlushMaxBytes: or(o.flushMax, 64<<10), LagMemory: int64(or(int(o.lagMemory), 1<<20)),
 		RetryMin: 2 * time.Second, RetryMax: 2 * time.Second, MaxLag: int64(o.maxLag), MaxAge: o.maxAge, StallTimeout: o.stall,

@@ -268,9 +268,9 @@ func (sh *shard) served(m *subscriber, s *slice, n int) {
 }
 
 // guard keeps promises to the laggards before the tail breaks them: rests that
-// the tail comes near to are copied out, and where all rests together are over
-// the limit the one furthest behind is cut, with those who share its copy; they may
-// resume.
+// the tail comes near to are copied out, and where all shards' copies together are over
+// the limit the one furthest behind is cut, with those who share its copy, here or where as
+// much is held (lagMemory); they may resume.
 //
 // Looking at all laggards costs something, so that it happens only once for
 // every quarter of the slack that is read; a rest is copied out when half of it has
@@ -289,7 +289,7 @@ func (sh *shard) guard() {
 			}
 		}
 	}
-	for sh.stats.lagBytes.Load() > sh.lagMemory {
+	for sh.memory.over(sh.stats.lagBytes.Load()) {
 		var last *subscriber
 		for _, m := range sh.laggards {
 			if m.lag.rest.held != nil && (last == nil || sh.behind(m) > sh.behind(last)) {

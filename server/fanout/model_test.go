@@ -134,7 +134,7 @@ func newWorld(t *rapid.T) *world {
 	}
 	w.seq = seq
 	w.shards = Options{
-		Shards: 1, Heartbeat: 15 * time.Second, FlushInterval: 10 * time.Millisecond,
+		Shards: 2, memory: newLagMemory(lagMemory, 2), Heartbeat: 15 * time.Second, FlushInterval: 10 * time.Millisecond,
 		CompressShare: 2, CompressLevel: encode.Best,
 		FlushMaxBytes: flushMax, LagMemory: lagMemory, RetryMin: 2 * time.Second, RetryMax: 2 * time.Second,
 	}
@@ -182,6 +182,9 @@ func (w *world) pass(p *post) (busy bool) {
 	m.read = p.sh.readID // a pass does not read more than so much
 	if err := p.sh.broken(); err != nil {
 		w.fail("%v", err)
+	}
+	if held := w.posts[0].sh.stats.lagBytes.Load() + w.posts[1].sh.stats.lagBytes.Load(); held != w.shards.memory.held.Load() {
+		w.fail("%d bytes are held by both shards, %d are counted", held, w.shards.memory.held.Load())
 	}
 	for _, c := range w.streams {
 		if c.on != p {

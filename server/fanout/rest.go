@@ -4,9 +4,11 @@ package fanout
 //
 // It goes out before anything else. An uncompressed one is mostly a place in the
 // ring, where it can be made again; else the bytes are copied, once for all who
-// were stalled by the same. Everything here runs on the shard's thread.
+// were stalled by the same. Everything here runs on the shard's thread, but for
+// lagMemory, to which all shards add.
 
 import (
+	"sync/atomic"
 	"syscall"
 
 	"penstock/ring"
@@ -98,7 +100,7 @@ func (sh *shard) share(l *lag, bytes []byte, n int, copied **held) {
 		*copied = h
 	}
 	if h.users == 0 {
-		sh.stats.lagBytes.Add(int64(len(h.bytes)))
+		sh.holds(len(h.bytes))
 	}
 	h.users++
 	l.rest = rest{own: h.bytes[n:], held: h}
@@ -107,8 +109,36 @@ func (sh *shard) share(l *lag, bytes []byte, n int, copied **held) {
 func (sh *shard) dropRest(l *lag) {
 	if h := l.rest.held; h != nil {
 		if h.users--; h.users == 0 {
-			sh.stats.lagBytes.Add(int64(-len(h.bytes)))
+			sh.holds(-len(h.bytes))
 		}
 	}
 	l.rest = rest{}
+}
+
+// holds counts bytes that are held for laggards from now on, or no more.
+func (sh *shard) holds(n int) {
+	sh.stats.lagBytes.Add(int64(n))
+	sh.memory.held.Add(int64(n))
+}
+
+// A lagMemory is what all shards may hold for laggards, and what they do: one shard may have all of
+// it. Each copy of up to a batch's size is counted once, by one atomic addition, so that no shard
+// needs to take some in advance, which the others would lack. Any goroutine.
+type lagMemory struct {
+	limit, held atomic.Int64
+	shards      int64
+}
+
+func newLagMemory(limit int64, shards int) *lagMemory {
+	m := &lagMemory{shards: int64(shards)}
+	m.limit.Store(limit)
+	return m
+}
+
+// over tells a shard that holds so many bytes whether it has to let go of some: all together hold too
+// much, and it more than an equal part of what is allowed. Of one that this is true always, and it
+// finds out in its next pass, at the latest by its next tick.
+func (m *lagMemory) over(own int64) bool {
+	limit := m.limit.Load()
+	return m.held.Load() > limit && own*m.shards > limit
 }

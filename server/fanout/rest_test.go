@@ -144,3 +144,63 @@ func TestLagMemoryCutsThoseWhoShareACopy(t *testing.T) {
 		}
 	}
 }
+
+// One shard may have all of the lag memory. Over it, whoever holds more than an equal part lets go,
+// and no more than is too much; whoever holds less keeps all.
+func TestLagMemoryIsOfAllShards(t *testing.T) {
+	const limit = 40 << 10
+	memory := newLagMemory(limit, 4)
+	noise := rand.New(rand.NewPCG(5, 6))
+	lagging := func(readers int) (*house, []*socket) {
+		h := newHouse(t, houseOptions{memory: memory})
+		sockets := make([]*socket, readers)
+		for i := range sockets {
+			name := fmt.Sprint(i)
+			sockets[i] = h.subscribe(&Subscription{Topics: []string{name}, Coding: encode.Gzip}) // a rest of its own, that has to be held
+			h.settle(t)
+			h.ground.take(sockets[i], 10)
+			data := make([]byte, 5000)
+			for j := range data {
+				data[j] = byte('!' + noise.IntN(90))
+			}
+			h.publish(t, name, string(data))
+			h.settle(t)
+		}
+		return h, sockets
+	}
+	cut := func(sockets []*socket) (n int) {
+		for _, s := range sockets {
+			if s.reset {
+				n++
+			}
+		}
+		return n
+	}
+	many, manySockets := lagging(8)
+	each := memory.held.Load() / 8
+	if cut(manySockets) > 0 || memory.held.Load() <= limit/4 || memory.held.Load() > limit || memory.held.Load()+2*each <= limit {
+		t.Fatalf("%d of one shard are cut, %d bytes are held; want none, and nearly the limit of %d bytes", cut(manySockets), memory.held.Load(), limit)
+	}
+	few, fewSockets := lagging(2)
+	if memory.held.Load() <= limit {
+		t.Fatalf("%d bytes are held, want more than %d", memory.held.Load(), limit)
+	}
+	few.pass(t)
+	many.pass(t)
+	if got := cut(fewSockets); got != 0 {
+		t.Errorf("%d of the shard that holds less than its part are cut", got)
+	}
+	if got := cut(manySockets); memory.held.Load() > limit || memory.held.Load()+each*3/2 < limit || !manySockets[0].reset {
+		t.Errorf("%d of the other one are cut, the oldest %t, and %d bytes are held; want no more cut than to %d bytes", got, manySockets[0].reset, memory.held.Load(), limit)
+	}
+	for _, h := range []*house{many, few} {
+		for _, m := range h.sh.slots {
+			if m != nil {
+				h.sh.leave(m, ClientGone)
+			}
+		}
+	}
+	if n := memory.held.Load(); n != 0 {
+		t.Errorf("%d bytes are held for nobody", n)
+	}
+}

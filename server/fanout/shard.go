@@ -39,7 +39,7 @@ type shard struct {
 	passJoiners        int
 	sliceBytes         int
 	catchUpBudget      int
-	lagMemory          int64
+	memory             *lagMemory // of all shards
 	retryMin, retryMax time.Duration
 	version            string
 	packShare          int          // members from which on an audience keeps a window
@@ -122,11 +122,14 @@ func newShard(o *Options, sys system) *shard {
 		drained: make(chan struct{}), stopped: make(chan struct{}),
 		sys: sys, seq: o.Sequencer, ring: o.Sequencer.Ring(), slack: slackOf(o.Sequencer.Ring()),
 		heartbeat: o.Heartbeat, flushInterval: o.FlushInterval, flushMaxBytes: o.FlushMaxBytes,
-		lagMemory: o.LagMemory / int64(o.Shards), retryMin: o.RetryMin, retryMax: o.RetryMax,
+		memory: o.memory, retryMin: o.RetryMin, retryMax: o.RetryMax,
 		passBytes: mostRead, passJoiners: mostJoiners, sliceBytes: mostSlice, catchUpBudget: mostCatchUp,
 		packShare: o.CompressShare, packLevel: o.CompressLevel,
 		core: anyCore, version: o.Version, gone: o.Gone, network: o.Network, enterNetwork: o.Enter, ticksRound: ticksOf(o.Heartbeat),
 		audiences: make(map[string]*audience), index: make(map[uint64]*interest),
+	}
+	if sh.memory == nil {
+		sh.memory = newLagMemory(o.LagMemory, o.Shards)
 	}
 	sh.stats.passSeconds = newHistogram(secondsBounds)
 	sh.stats.publishToSend = newHistogram(secondsBounds)
@@ -135,7 +138,7 @@ func newShard(o *Options, sys system) *shard {
 	sh.read, sh.readID = sh.ring.Head(), o.Sequencer.NewestID()
 	sh.clock = sys.now()
 	sh.nextTick = sh.clock
-	sh.obeyLimits(&Limits{LagMemory: sh.lagMemory, RetryMin: o.RetryMin, RetryMax: o.RetryMax, MaxLag: o.MaxLag, MaxAge: o.MaxAge, StallTimeout: o.StallTimeout})
+	sh.obeyLimits(&Limits{RetryMin: o.RetryMin, RetryMax: o.RetryMax, MaxLag: o.MaxLag, MaxAge: o.MaxAge, StallTimeout: o.StallTimeout})
 	sh.tick = sh.ticksRound // so that nothing is older than the clock
 	sh.frost.frozen = o.Frozen
 	sh.room.Store(math.MaxInt64)

@@ -51,7 +51,8 @@ type Options struct {
 	Enter              func(netip.Addr) uint32 // the Ticket of one who is adopted
 	Gone               func(uint32)            // called with the Ticket of a stream that has one, once its socket is closed
 
-	pins []int // with Pin: the cores to choose from
+	pins   []int      // with Pin: the cores to choose from
+	memory *lagMemory // of all shards; nil for one that a test steps alone
 }
 
 // Shards send the ring's events to their subscribers, each shard on a thread of
@@ -78,6 +79,7 @@ func New(o Options) (*Shards, error) {
 			return nil, err
 		}
 	}
+	o.memory = newLagMemory(o.LagMemory, o.Shards)
 	s := &Shards{abreast: o.Shards, porter: porter{stop: make(chan struct{})}}
 	if o.TableStreams > 0 {
 		if o.Abreast > 0 {

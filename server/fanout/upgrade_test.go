@@ -82,6 +82,7 @@ func (w *world) upgrade() {
 	}
 	old := w.posts
 	w.seq, w.posts = seq, nil
+	w.shards.memory = newLagMemory(w.shards.LagMemory, w.shards.Shards)
 	for i := range 2 {
 		p := w.newPost()
 		p.now_, p.over = old[i].now_, old[i].over
