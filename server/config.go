@@ -100,6 +100,7 @@ type Config struct {
 	NatsEmbedded      string        `name:"nats-embedded" group:"More machines" default:"" unit:"directory" help:"Runs a NATS server with JetStream in this process and keeps the stream in the directory: events and ids survive a restart."`
 	NatsListen        string        `name:"nats-listen" group:"More machines" default:"" unit:"host:port" help:"Where other nodes reach the embedded NATS server, which asks nobody who they are. Without it only this process does."`
 	NatsSync          time.Duration `name:"nats-sync" group:"More machines" default:"2m" min:"0s" max:"1h" unit:"duration, 0s: for each event" help:"How often the embedded NATS server makes sure that events are on the disk and not only with the kernel: what a power cut may cost."`
+	NatsMaxBehind     time.Duration `name:"nats-max-behind" group:"More machines" default:"500ms" min:"0s" max:"1h" unit:"duration, 0s: no matter" help:"How far this node may be behind its stream before publishers here wait, or are refused, as for shards (--overload, --publish-wait)."`
 	PublishTimeout    time.Duration `name:"publish-timeout" group:"More machines" default:"5s" min:"10ms" max:"1h" unit:"duration" help:"How long a publish waits for NATS; then 503. So does the start of a node."`
 	HistoryStreams    int           `name:"history-streams" group:"More machines" default:"64" min:"1" max:"100000" unit:"subscribers" help:"How many subscribers at once are given history older than the ring, up to 1 MiB each at a time; more are told to come back."`
 

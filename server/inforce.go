@@ -54,7 +54,7 @@ func (s *Server) apiLimits() api.Limits {
 }
 
 // shownGroups are the groups of settings whose numbers are limits.
-var shownGroups = []string{"Limits", "Memory", "Streams", "Publishing"}
+var shownGroups = []string{"Limits", "Memory", "Streams", "Publishing", "More machines"}
 
 // limits are shown in /stats and the metrics: every number of the groups above, as it holds.
 func (s *Server) limits() (all []api.Limit) {

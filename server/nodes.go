@@ -79,7 +79,7 @@ func (s *Server) natsOptions() backplane.Options {
 		Creds: c.NatsCreds, NKey: c.NatsNKey, CA: c.NatsTLSCA, Cert: c.NatsTLSCert, Key: c.NatsTLSKey,
 		Embedded: c.NatsEmbedded, EmbeddedListen: c.NatsListen, Sync: c.NatsSync,
 		PublishTimeout: c.PublishTimeout, MaxEventSize: int(c.MaxEventSize), RingSize: int(c.RingSize),
-		History: c.HistoryStreams, Log: s.log,
+		MaxBehind: c.NatsMaxBehind, History: c.HistoryStreams, Log: s.log,
 	}
 }
 

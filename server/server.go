@@ -132,6 +132,9 @@ func (s *Server) open() (err error) {
 		Since:        since,
 		After:        s.state.newest,
 	}
+	if s.backplane != nil {
+		ring.Behind = s.backplane.Behind
+	}
 	if s.past != nil {
 		ring.Past, ring.Ring = &s.past.sequencer, s.past.copy
 	}

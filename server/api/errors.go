@@ -79,7 +79,7 @@ func (a *API) publishFailure(err error) *failure {
 	case errors.Is(err, topic.ErrDraining):
 		return a.unavailable(isDraining, "the server drains and takes no more events; publish again when it is back")
 	case errors.Is(err, topic.ErrOverload):
-		return a.unavailable(overload, "publishers outrun the subscribers' shards; nothing was published, try again")
+		return a.unavailable(overload, a.outrun())
 	case errors.Is(err, topic.ErrTooManyTopics):
 		return a.unavailable(overTopics, err.Error())
 	case errors.Is(err, auth.ErrNoToken), errors.Is(err, auth.ErrNotLocal):

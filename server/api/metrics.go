@@ -207,6 +207,8 @@ var families = []family{
 		values: backplane(func(b *topic.BackplaneStats) float64 { return truth(b.Connected && b.Reading) })},
 	{name: "penstock_backplane_pending", kind: "gauge", help: "Events that the stream had more, when the newest one was read.",
 		values: backplane(func(b *topic.BackplaneStats) float64 { return float64(b.Pending) })},
+	{name: "penstock_backplane_behind_seconds", kind: "gauge", help: "How long ago the stream had what this node has not read yet; over --nats-max-behind its publishers wait.",
+		values: backplane(func(b *topic.BackplaneStats) float64 { return b.Behind })},
 	{name: "penstock_backplane_read_total", kind: "counter", help: "Events read from the stream.",
 		values: backplane(func(b *topic.BackplaneStats) float64 { return float64(b.Read) })},
 	{name: "penstock_backplane_skipped_total", kind: "counter", help: "Messages of the stream that cannot be events.",

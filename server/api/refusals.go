@@ -218,3 +218,11 @@ func (a *API) askedSoFar(r *request) *failure {
 	q := asking{a: a, sub: new(fanout.Subscription)}
 	return q.read(r, nil)
 }
+
+// outrun says whom publishers have to wait for.
+func (a *API) outrun() string {
+	if a.o.Backplane != nil {
+		return "publishers outrun the subscribers' shards, and this node is behind its stream (--nats-max-behind); nothing was published, try again"
+	}
+	return "publishers outrun the subscribers' shards; nothing was published, try again"
+}

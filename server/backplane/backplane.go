@@ -37,6 +37,7 @@ type Options struct {
 	PublishTimeout time.Duration // how long a publish waits for the stream, a node for NATS at its start
 	MaxEventSize   int           // bytes of a frame
 	RingSize       int           // bytes: how much of the stream a node reads at its start
+	MaxBehind      time.Duration // how far behind the stream a node may be before its publishers wait; 0: they never do
 	History        int           // how many older histories are in hand at once; 0: 64
 	Log            *slog.Logger  // nil: slog.Default
 }
@@ -73,9 +74,11 @@ type Backplane struct {
 	history history
 
 	link     atomic.Pointer[link] // the present connection, or the last one
-	reading  atomic.Bool          // the stream is being read
-	lastSeen atomic.Uint64        // last
-	pending  atomic.Uint64        // what the stream had more, when the newest event was read
+	behind   behind
+	follows  atomic.Pointer[topic.Sequencer] // seq, once there is one
+	reading  atomic.Bool                     // the stream is being read
+	lastSeen atomic.Uint64                   // last
+	pending  atomic.Uint64                   // what the stream had more, when the newest event was read
 	count    counters
 	warned   [kinds]atomic.Bool
 }
@@ -84,6 +87,7 @@ type Backplane struct {
 // It waits for NATS for as long as a publish does. Whoever gets a Backplane calls Start, and Close.
 func Open(o Options) (*Backplane, error) {
 	b := &Backplane{o: o, log: o.Log, filled: make(chan struct{})}
+	b.behind.begin(max(o.MaxBehind/16, time.Millisecond), b.moved)
 	b.setUp()
 	b.link.Load().end()
 	if b.log == nil {
@@ -145,6 +149,7 @@ func (b *Backplane) connectOptions() ([]nats.Option, error) {
 		nats.MaxPingsOutstanding(2),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			b.link.Load().end()
+			b.moved() // who waits for the reading now waits for NATS
 			if err != nil {
 				b.log.Warn("NATS is gone; streams stay, publishers wait or are refused", "error", err)
 			}
@@ -271,6 +276,7 @@ func (b *Backplane) Stats() topic.BackplaneStats {
 	return topic.BackplaneStats{
 		Connected: b.isUp(), Server: b.conn.ConnectedServerName(), Stream: b.o.Stream, Prefix: b.prefix,
 		Reading: b.reading.Load(), LastID: b.lastSeen.Load(), Pending: b.pending.Load(),
+		Behind: b.behind.by(time.Now()).Seconds(), MaxBehind: b.o.MaxBehind.Seconds(),
 		Read: c.read.Load(), Skipped: c.skipped.Load(),
 		Stored: c.published.Load(), Failed: c.failed.Load(), Unsure: c.unsure.Load(),
 		Reconnects: c.reconnects.Load(), Restarts: c.restarts.Load(), Gaps: c.gaps.Load(),

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"penstock/encode"
@@ -45,6 +46,7 @@ func (b *Backplane) Since() uint64 { return b.lastSeen.Load() }
 // Call it once, before Publish.
 func (b *Backplane) Start(seq *topic.Sequencer, sink Sink) {
 	b.seq, b.sink = seq, sink
+	b.follows.Store(seq)
 	if newest := seq.NewestID(); newest > b.last {
 		b.last = newest // it has gone on from another process
 		b.lastSeen.Store(newest)
@@ -66,6 +68,7 @@ func (b *Backplane) consume(ctx context.Context) {
 		before := b.last
 		err := b.read(ctx, &gone)
 		b.reading.Store(false)
+		b.moved()
 		if ctx.Err() != nil || errors.Is(err, topic.ErrDraining) {
 			return
 		}
@@ -139,11 +142,33 @@ func (b *Backplane) read(ctx context.Context, gone *time.Time) error {
 		reading.Stop()
 		<-reading.Closed() // after it handle is not called any more
 	}()
-	select {
-	case err := <-r.broken:
-		return err
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	look := time.NewTicker(time.Second)
+	defer look.Stop()
+	for {
+		select {
+		case err := <-r.broken:
+			return err
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-look.C:
+			r.lookBehind(consumer)
+		}
+	}
+}
+
+// lookBehind looks whether what this node is behind by is still to come at all: what was deleted from
+// the stream before it was read never does.
+func (r *reader) lookBehind(consumer jetstream.Consumer) {
+	was, now := r.handled, time.Now()
+	r.handled = r.consumed.Load()
+	if r.handled != was || r.b.behind.by(now) < time.Second {
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.ctx, time.Second)
+	defer cancel()
+	info, err := consumer.Info(ctx)
+	if err == nil && info.NumPending == 0 && info.Delivered.Consumer == r.handled && r.consumed.Load() == r.handled && !r.busy.Load() {
+		r.b.behind.over(now)
 	}
 }
 
@@ -172,6 +197,7 @@ func (b *Backplane) compare(info *jetstream.StreamInfo) {
 		b.count.gaps.Add(1)
 		b.sink.Restart(from)
 		b.last = from
+		b.behind.anew(from)
 	case anew || st.FirstSeq > b.last+1:
 		// Of what was before its first event nobody knows here what is missing.
 		at := max(b.last, st.FirstSeq-1)
@@ -180,6 +206,7 @@ func (b *Backplane) compare(info *jetstream.StreamInfo) {
 		b.count.gaps.Add(1)
 		b.sink.Lose(at, at)
 		b.last = at
+		b.behind.anew(at)
 	}
 	b.epoch = info.Created
 	b.lastSeen.Store(b.last)
@@ -189,7 +216,9 @@ func (b *Backplane) compare(info *jetstream.StreamInfo) {
 type reader struct {
 	b        *Backplane
 	ctx      context.Context
-	consumed uint64 // messages of this reading
+	consumed atomic.Uint64 // messages of this reading
+	busy     atomic.Bool   // with the newest of them
+	handled  uint64        // what lookBehind has seen of them
 	broken   chan error
 	over     bool
 	one      [1]topic.Arrival
@@ -215,9 +244,11 @@ func (r *reader) handle(m jetstream.Msg) {
 		r.stop(fmt.Errorf("a message without its sequence: %w", err))
 		return
 	}
-	if r.consumed++; meta.Sequence.Consumer != r.consumed {
+	r.busy.Store(true)
+	defer r.busy.Store(false)
+	if n := r.consumed.Add(1); meta.Sequence.Consumer != n {
 		r.over = true
-		r.stop(fmt.Errorf("messages of the reader were lost: number %d instead of %d", meta.Sequence.Consumer, r.consumed))
+		r.stop(fmt.Errorf("messages of the reader were lost: number %d instead of %d", meta.Sequence.Consumer, n))
 		return
 	}
 	seq := meta.Sequence.Stream
@@ -226,6 +257,9 @@ func (r *reader) handle(m jetstream.Msg) {
 	}
 	if seq != b.last+1 {
 		b.jump(r.ctx, seq)
+	}
+	if meta.NumPending > 0 {
+		b.behind.known(seq+meta.NumPending, time.Now()) // they have greater ones, one each
 	}
 	if r.arrival(m, meta) {
 		if err := b.sink.Append(r.one[:]); err != nil {
@@ -239,6 +273,7 @@ func (r *reader) handle(m jetstream.Msg) {
 	b.last = seq
 	b.lastSeen.Store(seq)
 	b.pending.Store(meta.NumPending)
+	b.behind.pass(seq)
 	if seq >= b.target || meta.NumPending == 0 {
 		b.fillers.Do(func() { close(b.filled) })
 	}

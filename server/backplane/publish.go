@@ -30,7 +30,7 @@ const (
 )
 
 // Publish stores an event and returns its id: then it is on its way to every node. The errors are
-// those of topic.Sequencer.Check, *topic.UnavailableError, and what is wrong with the event for NATS. Any goroutine.
+// those of topic.Sequencer.Check and AwaitFeed, *topic.UnavailableError, and what is wrong with the event for NATS. Any goroutine.
 func (b *Backplane) Publish(p *topic.Publication) (id uint64, err error) {
 	var ids [1]uint64
 	_, err = b.PublishBatch([]topic.Publication{*p}, ids[:])
@@ -41,7 +41,8 @@ func (b *Backplane) Publish(p *topic.Publication) (id uint64, err error) {
 	return ids[0], err
 }
 
-// PublishBatch stores events in their order and puts their ids into ids, which is at least as long.
+// PublishBatch stores events in their order and puts their ids into ids, which is at least as long. It waits
+// while this node is too far behind the stream, anew for each window, as publishers wait for shards.
 // Which one can't be published is told by a *topic.BatchError, and then none was; an *topic.UnavailableError
 // says how many of them are stored. fresh is how many are new, and no repeats by their keys. Any
 // goroutine.
@@ -54,10 +55,13 @@ func (b *Backplane) PublishBatch(ps []topic.Publication, ids []uint64) (fresh in
 			return 0, &topic.BatchError{Index: i, Err: err}
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), b.o.PublishTimeout)
-	defer cancel()
 	for done := 0; done < len(ps); {
+		if err := b.seq.AwaitFeed(done > 0); err != nil {
+			return 0, err
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), b.o.PublishTimeout)
 		n, more, err := b.publishSome(ctx, ps[done:min(done+maxWindow, len(ps))], ids[done:])
+		cancel()
 		fresh += more
 		done += n
 		b.count.published.Add(uint64(n))
@@ -135,7 +139,7 @@ func (b *Backplane) tryPublish(ctx context.Context, ps []topic.Publication, ids 
 		}
 		sent = append(sent, f)
 	}
-	broken := false
+	broken, last := false, uint64(0)
 	for i, f := range sent {
 		id, duplicate, err2 := await(ctx, f)
 		if err2 != nil {
@@ -151,10 +155,14 @@ func (b *Backplane) tryPublish(ctx context.Context, ps []topic.Publication, ids 
 			break
 		}
 		ids[i] = id
+		last = max(last, id)
 		n++
 		if !duplicate {
 			fresh++
 		}
+	}
+	if last > 0 {
+		b.behind.known(last, time.Now())
 	}
 	if err == nil {
 		err = sendErr

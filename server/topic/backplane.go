@@ -43,21 +43,23 @@ type Piece struct {
 
 // BackplaneStats are a backplane's figures.
 type BackplaneStats struct {
-	Connected  bool   `json:"connected"`
-	Server     string `json:"server"` // the one that it is connected to, by name
-	Stream     string `json:"stream"`
-	Prefix     string `json:"subjectPrefix"` // with its dot
-	Reading    bool   `json:"reading"`       // the stream is being read
-	LastID     uint64 `json:"lastId,string"` // the newest event read
-	Pending    uint64 `json:"pending"`       // events that the stream had more, when the newest one was read
-	Read       uint64 `json:"read"`          // events
-	Skipped    uint64 `json:"skipped"`       // messages that cannot be events
-	Stored     uint64 `json:"stored"`        // events published here
-	Failed     uint64 `json:"failed"`        // publishes of which nothing more was stored
-	Unsure     uint64 `json:"unsure"`        // publishes of which that is not known
-	Reconnects uint64 `json:"reconnects"`
-	Restarts   uint64 `json:"restarts"` // times that reading began again
-	Gaps       uint64 `json:"gaps"`     // times that the stream had lost something, or was another one
+	Connected  bool    `json:"connected"`
+	Server     string  `json:"server"` // the one that it is connected to, by name
+	Stream     string  `json:"stream"`
+	Prefix     string  `json:"subjectPrefix"`    // with its dot
+	Reading    bool    `json:"reading"`          // the stream is being read
+	LastID     uint64  `json:"lastId,string"`    // the newest event read
+	Pending    uint64  `json:"pending"`          // events that the stream had more, when the newest one was read
+	Behind     float64 `json:"behindSeconds"`    // how long ago the stream had what was not read here yet
+	MaxBehind  float64 `json:"maxBehindSeconds"` // with how much publishers wait; 0: they never do
+	Read       uint64  `json:"read"`             // events
+	Skipped    uint64  `json:"skipped"`          // messages that cannot be events
+	Stored     uint64  `json:"stored"`           // events published here
+	Failed     uint64  `json:"failed"`           // publishes of which nothing more was stored
+	Unsure     uint64  `json:"unsure"`           // publishes of which that is not known
+	Reconnects uint64  `json:"reconnects"`
+	Restarts   uint64  `json:"restarts"` // times that reading began again
+	Gaps       uint64  `json:"gaps"`     // times that the stream had lost something, or was another one
 
 	Histories        uint64 `json:"histories"`        // pieces of older history given to subscribers
 	HistoryEvents    uint64 `json:"historyEvents"`    // events in them

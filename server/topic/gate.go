@@ -1,8 +1,9 @@
 package topic
 
-// The gate: where publishers wait for shards, before any lock of the sequencer's.
+// The gates: where publishers wait, before any lock of the sequencer's: at the one for shards, and
+// with a backplane at the one for what it has stored and this node has not read yet (feed.go).
 //
-// Publishers' goroutines; knock on the shards' threads.
+// Publishers' goroutines; knock on the threads of those that are waited for.
 
 import (
 	"sync"
@@ -10,11 +11,14 @@ import (
 	"time"
 )
 
-// A gate is a line of publishers. Only the first one looks whether the shards have caught up;
+// A gate is a line of publishers. Only the first one looks whether those it waits for have caught up;
 // going, it tells the next one to look. So nobody who waits is overtaken for ever, and a pass's
 // end wakes one goroutine and not hundreds.
 type gate struct {
 	s          *Sequencer
+	behind     func() bool // whether publishers have to wait. Any goroutine
+	rouse      func()      // wakes who is waited for, where that sleeps
+	yields     bool        // the patient do not wait any more once the server drains
 	shed       bool
 	wait       time.Duration
 	maxWaiting int
@@ -38,7 +42,7 @@ type waiter struct {
 	prev, next *waiter
 }
 
-// pass returns at once when no shard is too far behind and nobody waits already. Otherwise it
+// pass returns at once when nothing is too far behind and nobody waits already. Otherwise it
 // waits its turn: for as long as the options say and no longer than until the server drains, or
 // without a limit if the publisher is patient (its batch has begun). Whoever waited is
 // granted the bytes that it is about to publish, and gives them back by through when it
@@ -48,7 +52,7 @@ func (g *gate) pass(patient bool, size int) (granted int, err error) {
 		return 0, nil
 	}
 	if g.shed && !patient {
-		if !g.s.behind() {
+		if !g.behind() {
 			return 0, nil // only batches wait, and not for room
 		}
 		g.mu.Lock()
@@ -69,7 +73,7 @@ func (g *gate) pass(patient bool, size int) (granted int, err error) {
 }
 
 // open tells whether a publisher passes without waiting. Any goroutine.
-func (g *gate) open() bool { return g.waiting.Load() == 0 && !g.s.behind() }
+func (g *gate) open() bool { return g.waiting.Load() == 0 && !g.behind() }
 
 // through gives back what pass has granted: it is in the ring, or will not be.
 func (g *gate) through(granted int) {
@@ -110,14 +114,17 @@ func (g *gate) join(patient bool) *waiter {
 	return w
 }
 
-// stand waits until it is w's turn and the shards have caught up.
+// stand waits until it is w's turn and who is waited for has caught up.
 func (g *gate) stand(w *waiter, patient bool) error {
 	var late <-chan time.Time
 	var drain, frozen <-chan struct{}
 	if !patient {
 		w.timer.Reset(g.wait)
 		defer w.timer.Stop()
-		late, drain, frozen = w.timer.C, g.drain, g.s.ice.Load().frozen
+		late, frozen = w.timer.C, g.s.ice.Load().frozen
+	}
+	if !patient || g.yields {
+		drain = g.drain
 	}
 	for {
 		select {
@@ -128,10 +135,10 @@ func (g *gate) stand(w *waiter, patient bool) error {
 		case <-late:
 			return ErrOverload
 		case <-w.look:
-			if !g.s.behind() {
+			if !g.behind() {
 				return nil
 			}
-			g.s.rouseBehind()
+			g.rouse()
 		}
 	}
 }
@@ -181,7 +188,7 @@ func (g *gate) tellFirst() {
 
 // knock lets the first in line look, if it would find that it may go. Any goroutine.
 func (g *gate) knock() {
-	if g.waiting.Load() == 0 || g.s.behind() {
+	if g.waiting.Load() == 0 || g.behind() {
 		return
 	}
 	g.mu.Lock()

@@ -69,6 +69,7 @@ type Options struct {
 	// complete from the id Since on.
 	Backplane bool
 	Since     uint64
+	Behind    func() bool // with a backplane: whether Append is so far behind it that publishers wait; nil: never. Any goroutine
 
 	After uint64 // ids begin after it, as well as after the present time: the newest of an earlier life; 0: unknown
 
@@ -109,6 +110,7 @@ type Sequencer struct {
 	base    atomic.Uint64 // the newest id while there is no entry: moved on only by Restart and Lose
 
 	gate gate
+	feed gate // of publishers whose events come by Append
 	keys keys
 
 	draining  atomic.Bool
@@ -185,11 +187,14 @@ func New(o Options) (*Sequencer, error) {
 	s.base.Store(max(start, known))
 	s.gate = gate{
 		s:          s,
+		behind:     s.behind,
+		rouse:      s.rouseBehind,
 		shed:       o.Shed,
 		wait:       or(o.PublishWait, 10*time.Second),
 		maxWaiting: or(o.MaxWaiting, 1024),
 		drain:      make(chan struct{}),
 	}
+	s.feed = s.feedGate(o.Behind)
 	s.ice.Store(newIce())
 	if o.Past != nil {
 		s.goOn(o.Past)
@@ -521,7 +526,7 @@ type Stats struct {
 	KeptFrames    int64  // frames that have outlived the ring
 	KeptBytes     int64  // their memory
 
-	Waiting   int    // publishers waiting for shards now
+	Waiting   int    // publishers waiting for shards now, or for what feeds Append
 	Waits     uint64 // times that one had to wait
 	Overloads uint64 // times that one was refused because it outran the shards
 
@@ -541,10 +546,11 @@ func (s *Sequencer) Stats() Stats {
 		KeptBytes:  s.keptBytes,
 	}
 	s.mu.Unlock()
-	g := &s.gate
-	g.mu.Lock()
-	st.Waiting, st.Waits, st.Overloads = int(g.waiting.Load()), g.waits, g.overloads
-	g.mu.Unlock()
+	for _, g := range []*gate{&s.gate, &s.feed} {
+		g.mu.Lock()
+		st.Waiting, st.Waits, st.Overloads = st.Waiting+int(g.waiting.Load()), st.Waits+g.waits, st.Overloads+g.overloads
+		g.mu.Unlock()
+	}
 	st.Keys, st.Repeats = s.keys.figures()
 	return st
 }
