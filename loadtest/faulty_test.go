@@ -35,6 +35,9 @@ type faultyTopic struct {
 	listeners []*listener
 }
 
+// endStream among the blocks of resume ends the stream there.
+const endStream = "end"
+
 type listener struct {
 	number int
 	blocks chan string
@@ -108,6 +111,9 @@ func (s *faultyServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	for {
 		select {
 		case b := <-l.blocks:
+			if b == endStream {
+				return
+			}
 			say(b)
 		case <-l.end:
 			return

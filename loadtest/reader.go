@@ -202,7 +202,7 @@ func (r *reader) timers(phase uint32) {
 	if r.waiting > 0 && phase == phaseConnect {
 		r.pace()
 	}
-	for len(r.wake) > 0 && r.wake[0].at <= r.now && r.pending < r.mayPend() && phase <= phaseMeasure {
+	for len(r.wake) > 0 && r.wake[0].at <= r.now && r.pending < r.mayPend() {
 		r.connect(r.wake.pop().slot, r.now)
 	}
 	if phase == phaseMeasure {

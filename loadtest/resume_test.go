@@ -65,6 +65,27 @@ func TestStorm(t *testing.T) {
 	}
 }
 
+// Those who are away when the last event is published come back for it, and so do those whose
+// streams end after that.
+func TestThoseAwayAtTheEndComeBack(t *testing.T) {
+	t.Parallel()
+	s := newFaultyServer(t)
+	cfg := quick(s.URL)
+	cfg.Storm, cfg.Subscribers, cfg.Duration, cfg.Events = true, 20, 300*time.Millisecond, 0
+	cfg.Away = 2 * cfg.Duration
+	var resumed atomic.Int64
+	s.resume = func(missed []string) []string {
+		if resumed.Add(1) > 10 {
+			return missed
+		}
+		return append(missed[:1:1], endStream)
+	}
+	r := mustRun(t, cfg)
+	if r.Streams.Left != 20 || r.Streams.missing() != 0 || r.Streams.Doubled != 0 || r.Streams.Ended != 10 {
+		t.Errorf("%+v", r.Streams)
+	}
+}
+
 // A slow reader gets all there is in the end, and does not count as late.
 func TestSlowReadersReadInTheEnd(t *testing.T) {
 	t.Parallel()

@@ -444,7 +444,7 @@ func (r *reader) over(slot int32) {
 	s := &r.subs[slot]
 	r.tally.Ended++
 	r.drop(slot, true)
-	if r.plan.returns && r.board.phase() <= phaseMeasure {
+	if r.plan.returns {
 		wait := time.Second
 		if s.retry > 0 {
 			wait = time.Duration(s.retry) * time.Millisecond
@@ -465,7 +465,7 @@ func (r *reader) fail(slot int32, err error) {
 	}
 	delete(r.heads, slot)
 	r.reasons.add(err.Error(), 1)
-	if s.again && r.plan.returns && r.board.phase() <= phaseMeasure {
+	if s.again && r.plan.returns {
 		first := s.since
 		r.comeBack(slot, clock()+int64(time.Second))
 		s.since = first // the time of a resume counts from the first try
