@@ -259,7 +259,6 @@ func (s *session) rolling(ctx context.Context, out *Result) error {
 	defer f.sink()
 	door, nodes := f.nodes[rollingNodes], f.nodes[:rollingNodes]
 	each := s.streams / rollingNodes
-	connecting := time.Duration(each)*time.Second/2_000 + 3*time.Second
 	// A node that restarts: its drain, the new one's start, its streams' coming back.
 	step := 15*time.Second + time.Duration(each)*time.Second/1_000
 	var cfgs []loadtest.Config
@@ -296,8 +295,13 @@ func (s *session) rolling(ctx context.Context, out *Result) error {
 			return ctx.Err()
 		}
 	}
-	if err := pause(connecting); err != nil {
-		return err
+	// A stream that has not begun can't miss anything: first all of them are there.
+	for _, node := range nodes {
+		for node.streams() < each {
+			if err := pause(100 * time.Millisecond); err != nil {
+				return err
+			}
+		}
 	}
 	longest := 0.0
 	for _, node := range nodes {
@@ -318,7 +322,7 @@ func (s *session) rolling(ctx context.Context, out *Result) error {
 		return a.err
 	}
 	var sum loadtest.Tally
-	var published, deliveries, most uint64
+	var published, deliveries, most, blank uint64
 	back := 0.0
 	for _, r := range a.reports {
 		t := &r.Streams
@@ -327,10 +331,14 @@ func (s *session) rolling(ctx context.Context, out *Result) error {
 		sum.Ended, sum.Resumed, sum.Gaps = sum.Ended+t.Ended, sum.Resumed+t.Resumed, sum.Gaps+t.Gaps
 		published, deliveries, most = published+r.Publish.Published, deliveries+r.Deliveries, most+r.Most
 		back = max(back, float64(r.Resume.P99)/1e6)
+		blank += t.Blank
 		for why, n := range r.Errors {
 			fmt.Fprintf(os.Stderr, "rolling: %d: %s\n", n, why)
 		}
 		out.Machine = r.Machine
+	}
+	if blank > 0 {
+		return fmt.Errorf("%d streams ended before they had an id: nothing tells what they should have got", blank)
 	}
 	row := RowResult{
 		Name: "rolling", Title: fmt.Sprintf("%d nodes, %d streams, %d events/s, each node restarted once", rollingNodes, each*rollingNodes, s.rate*rollingNodes),

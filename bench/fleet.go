@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -158,6 +159,24 @@ func (d *daemon) ready() error {
 		return errors.New(resp.Status)
 	}
 	return nil
+}
+
+// streams is how many streams the node has, 0 where it does not answer.
+func (d *daemon) streams() int {
+	var stats struct {
+		Connections struct {
+			Streams int `json:"streams"`
+		} `json:"connections"`
+	}
+	resp, err := http.Get(d.url() + "/stats")
+	if err != nil {
+		return 0
+	}
+	defer resp.Body.Close()
+	if json.NewDecoder(resp.Body).Decode(&stats) != nil {
+		return 0
+	}
+	return stats.Connections.Streams
 }
 
 // sink ends all of it, nodes first.

@@ -86,7 +86,7 @@ func run(ctx context.Context, args []string) error {
 	var growth scaleOptions
 	if command == "cluster" {
 		fs.IntVar(&s.streams, "streams", 60_000, "`streams` of all nodes together (cluster)")
-		fs.IntVar(&s.rate, "rate", 5, "events a second for each node of the rolling restart (cluster)")
+		fs.IntVar(&s.rate, "rate", 2, "events a second for each node of the rolling restart (cluster)")
 	} else {
 		fs.StringVar(&growth.streams, "streams", scaleStreams, "`numbers` of streams, growing, joined by commas (scale)")
 		fs.DurationVar(&growth.idle, "idle", 30*time.Second, "how long each number of streams is idle (scale)")

@@ -301,7 +301,12 @@ func (r *reader) expire() {
 		s := &r.subs[i]
 		if s.state == connecting && s.since < limit {
 			r.fail(int32(i), errTimeout("connect", r.plan.cfg.Timeout))
-		} else if s.state == asking && s.asked < limit {
+			continue
+		}
+		if s.state == asking && s.asked < limit {
+			r.read(int32(i), 1<<20, false) // the answer may be here: a reader with much to do is late itself
+		}
+		if s.state == asking && s.asked < limit {
 			r.fail(int32(i), errTimeout("answer", r.plan.cfg.Timeout))
 		}
 	}

@@ -43,6 +43,7 @@ func (a *API) subscribe(r *request, req *fasthttp.Request) (*fanout.Subscription
 	if a.over(sub) {
 		return nil, &failure{status: fasthttp.StatusNoContent}
 	}
+	a.beginHere(r, sub)
 	if a.draining.Load() {
 		return nil, a.unavailable(isDraining, "the server drains; come back in a few seconds")
 	}
@@ -53,6 +54,16 @@ func (a *API) subscribe(r *request, req *fasthttp.Request) (*fanout.Subscription
 		return nil, f
 	}
 	return sub, nil
+}
+
+// beginHere has a stream without an id that is told to come back begin as of now: so it misses
+// nothing from its first try on. One that asks for something of the past will ask for that again.
+func (a *API) beginHere(r *request, sub *fanout.Subscription) {
+	newest := a.o.Sequencer.NewestID()
+	if newest == 0 || sub.Resume || sub.BadID != "" || sub.Snapshot || sub.Rewind != (fanout.Rewind{}) {
+		return
+	}
+	r.resume, r.lastID = true, newest
 }
 
 // read reads path, query, body and headers.

@@ -185,7 +185,9 @@ func TestRefusalThatEventSourceSurvives(t *testing.T) {
 	for _, c := range []struct {
 		request, body string
 	}{
-		{raw("GET /events/a", "Accept: text/event-stream"), "\n\n"},
+		{raw("GET /events/a", "Accept: text/event-stream"), "\nid: " + idText(id) + "\n\n"},
+		{raw("GET /events/a?rewind=10", "Accept: text/event-stream"), "\n\n"},
+		{raw("GET /events/a?snapshot=true", "Accept: text/event-stream"), "\n\n"},
 		{raw("GET /events/a", "Accept: text/event-stream", "Last-Event-ID: "+idText(id)), "\nid: " + idText(id) + "\n\n"},
 		{raw("GET /events/a?lastEventId="+idText(id), "Accept: text/event-stream"), "\nid: " + idText(id) + "\n\n"},
 		{raw("GET /events/a", "Accept: text/event-stream", "Last-Event-ID: x"), "\n\n"},
