@@ -385,10 +385,14 @@ func (s *Server) drain(spread time.Duration) {
 		began := time.Now()
 		streams := s.shards.Streams()
 		log := s.log
+		handed := false
 		select {
 		case <-s.handed:
-			log = slog.New(slog.DiscardHandler) // what is left is the end, and that was told
+			handed = true // what is left is the end, and that was told
 		default:
+		}
+		if handed || s.main.Load() == nil { // or nobody was served: New tells why
+			log = slog.New(slog.DiscardHandler)
 		}
 		log.Info("draining", "streams", streams, "over", spread.String())
 		s.api.Drain()

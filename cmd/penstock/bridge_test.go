@@ -256,6 +256,7 @@ func TestPublishAndSubscribeUsage(t *testing.T) {
 		{"publish http://x t --speed=5", "--replay"},
 		{"publish http://x t -d x --rate=1", "one event"},
 		{"publish http://x t --columns=a,b", "csv"},
+		{"publish http://x t -d x -e gap", "reserved"},
 		{"publish http://x t --header=x", "NAME:VALUE"},
 		{"publish http://x t --token-file=/does/not/exist", "/does/not/exist"},
 		{"subscribe", "<url>"},

@@ -89,6 +89,7 @@ func TestWrongFlagsAreRefusedByName(t *testing.T) {
 		{"--keep many", []string{"--keep", `"many"`, "whole number"}},
 		{"--ring-size", []string{"--ring-size", "takes a value"}},
 		{"--ring-sice=1", []string{"--ring-sice", `"--ring-size"`}},
+		{"--heartbeat -1s", []string{"expected a value", `--heartbeat="-1s"`}},
 		{"--overload drop", []string{"--overload", "wait, shed"}},
 		{"--listen 8080", []string{"--listen", "host:port"}},
 		{"extra", []string{"extra"}},

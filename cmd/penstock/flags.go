@@ -33,7 +33,7 @@ func textMapper[T any](parse func(string) (T, error)) kong.MapperFunc {
 			return errors.New("it takes a value")
 		}
 		var text string
-		if err := ctx.Scan.PopValueInto("value", &text); err != nil {
+		if err := ctx.Scan.PopValueInto("a", &text); err != nil {
 			return err
 		}
 		v, err := parse(text)

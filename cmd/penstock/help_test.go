@@ -34,6 +34,17 @@ func commands(t *testing.T) []string {
 	return names
 }
 
+// The version is one line, asked for by the command or as most programs are asked.
+func TestVersionIsOneLine(t *testing.T) {
+	command, flag := enter(t, nil, "version"), enter(t, nil, "--version")
+	if command.code != exitOK || !strings.HasPrefix(command.stdout, "penstock ") || strings.Count(command.stdout, "\n") != 1 {
+		t.Error(command)
+	}
+	if flag != command {
+		t.Errorf("--version: %v\nwant %v", flag, command)
+	}
+}
+
 func TestHelpSaysWhatItAlwaysSaid(t *testing.T) {
 	t.Setenv("COLUMNS", "") // the width is 80 then, as output is no terminal
 	for _, command := range append([]string{""}, commands(t)...) {

@@ -131,8 +131,11 @@ func parse(rc *runContext, a *app, args []string) (*kong.Context, error) {
 	if err != nil {
 		panic("penstock: command line: " + err.Error()) // a struct tag of ours is wrong
 	}
-	if len(args) == 0 {
+	switch {
+	case len(args) == 0:
 		args = []string{"--help"}
+	case len(args) == 1 && args[0] == "--version": // as most programs are asked
+		args = []string{"version"}
 	}
 	parsed, err := parser.Parse(args)
 	if err != nil {

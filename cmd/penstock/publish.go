@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"penstock/cmd/penstock/internal/feed"
+	"penstock/encode"
 )
 
 type publishCmd struct {
@@ -98,6 +99,9 @@ func (c *publishCmd) options() (o feed.Options, err error) {
 		if o.Pace.Rate, err = feed.ParseRate(c.Rate); err != nil {
 			return o, usagef("--rate: %w", err)
 		}
+	}
+	if err := (&encode.Event{Type: c.Event}).Check(); err != nil {
+		return o, usagef("--event: %w", err)
 	}
 	named := c.TopicField != "" || c.DataField != "" || c.TimeField != ""
 	switch {

@@ -259,6 +259,9 @@ func TestServeSaysWhyItCannot(t *testing.T) {
 				t.Errorf("%s: it does not say %q: %s", flag, want, said)
 			}
 		}
+		if said := s.said(); strings.Count(said, "\n") > 1 {
+			t.Errorf("%s: it says more than why: %s", flag, said)
+		}
 	}
 }
 
