@@ -31,7 +31,7 @@ func bad(format string, args ...any) *refusal {
 }
 
 var (
-	longTarget  = &refusal{414, "request target over 64 KiB; send long lists of topics over several streams"}
+	longTarget  = &refusal{414, "request target over 64 KiB; long lists of topics go into the body of a POST"}
 	longFields  = &refusal{431, "header over 16 KiB; the fields of a request take at most that together"}
 	longTrailer = &refusal{431, "trailer of the body over 4 KiB; its fields take at most that together"}
 	halfHead    = &refusal{400, "the request ends within its head; a head ends with an empty line"}

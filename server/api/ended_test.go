@@ -54,7 +54,7 @@ func TestDeleteEndsATopic(t *testing.T) {
 		status int
 		words  []string
 	}{
-		{"/topics/unknown", 404, []string{"no such topic"}},
+		{"/topics/unknown", 404, []string{"topic \\\"unknown\\\" is not known"}},
 		{"/topics/a%2Fb", 400, []string{"byte"}},
 		{"/topics/", 400, []string{"empty"}},
 		{"/topics/a.*", 400, []string{"wildcard"}},

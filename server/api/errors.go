@@ -87,8 +87,6 @@ func (a *API) publishFailure(err error) *failure {
 	case errors.Is(err, auth.ErrBadToken):
 		// RFC 6750 section 3.1.
 		return &failure{status: fasthttp.StatusUnauthorized, text: err.Error(), challenge: `Bearer realm="penstock", error="invalid_token"`}
-	case errors.Is(err, topic.ErrUnknownTopic):
-		return failf(fasthttp.StatusNotFound, "%v", err)
 	case errors.Is(err, topic.ErrOwnTopic):
 		return failf(fasthttp.StatusForbidden, "%v", err)
 	}

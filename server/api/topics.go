@@ -4,6 +4,7 @@ package api
 
 import (
 	"encoding/json"
+	"errors"
 	"strconv"
 	"time"
 
@@ -96,7 +97,7 @@ func (a *API) topic(resp *fasthttp.Response, r *request) *failure {
 	}
 	t, ok := a.o.Sequencer.Table().Lookup(name)
 	if !ok {
-		return failf(fasthttp.StatusNotFound, "topic %s is not known: nobody has published or subscribed to it, or it was forgotten", quote(name))
+		return unknownTopic(name)
 	}
 	return a.answerJSON(resp, describe(t))
 }
@@ -119,11 +120,18 @@ func (a *API) endTopic(resp *fasthttp.Response, r *request) *failure {
 	if err := who.MayPublish(name); err != nil {
 		return a.publishFailure(err)
 	}
-	if _, err := a.house.publish.End(name); err != nil {
+	switch _, err := a.house.publish.End(name); {
+	case errors.Is(err, topic.ErrUnknownTopic):
+		return unknownTopic(name)
+	case err != nil:
 		return a.publishFailure(err)
 	}
 	resp.SetStatusCode(fasthttp.StatusNoContent)
 	return nil
+}
+
+func unknownTopic(name string) *failure {
+	return failf(fasthttp.StatusNotFound, "topic %s is not known: nobody has published or subscribed to it, or it was forgotten", quote(name))
 }
 
 // pathTopic is the topic that the path names.

@@ -17,7 +17,7 @@ import (
 )
 
 // ErrUnknownTopic says that there is no such topic to end.
-var ErrUnknownTopic = errors.New("no such topic: nobody has published or subscribed to it, or it was forgotten")
+var ErrUnknownTopic = errors.New("the topic is not known")
 
 // End ends a topic that somebody has published or subscribed to, and returns the id of its end:
 // that of the end there is, where the topic has ended before. The errors are ErrUnknownTopic
