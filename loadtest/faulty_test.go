@@ -39,9 +39,10 @@ type faultyTopic struct {
 const endStream = "end"
 
 type listener struct {
-	number int
-	blocks chan string
-	end    chan struct{}
+	number  int
+	blocks  chan string
+	waiting chan string // what later sends
+	end     chan struct{}
 }
 
 func newFaultyServer(t testing.TB) *faultyServer {
@@ -68,7 +69,7 @@ func (s *faultyServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	names := strings.Split(list, ",")
 	w.Header().Set("Content-Type", "text/event-stream")
-	l := &listener{blocks: make(chan string, 100_000), end: make(chan struct{})}
+	l := &listener{blocks: make(chan string, 100_000), waiting: make(chan string, 100_000), end: make(chan struct{})}
 	s.mu.Lock()
 	topic := s.topic(names[0])
 	l.number = len(topic.listeners)
@@ -173,10 +174,16 @@ func mustRun(t testing.TB, c Config) *Report {
 	return r
 }
 
-// later sends a block to a subscriber of the only topic after a while. The lock is held.
+// later sends a block to a subscriber of the only topic after a while, in the order of the calls:
+// timers that are due together fire in any. The lock is held.
 func (s *faultyServer) later(d time.Duration, subscriber int, block string) {
 	for _, t := range s.topics {
 		l := t.listeners[subscriber]
-		time.AfterFunc(d, func() { l.blocks <- block })
+		l.waiting <- block
+		time.AfterFunc(d, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			l.blocks <- <-l.waiting
+		})
 	}
 }

@@ -324,10 +324,18 @@ func (r *reader) complete() bool {
 	overtaken := false
 	reached := r.eachLane(func(l uint32, st *lane) bool {
 		overtaken = overtaken || st.window != ^uint64(0) && !r.plan.latest
-		return int32(r.board.acked(l)+1-st.next) <= 0
+		return r.reached(l, st)
 	})
 	return reached && (!overtaken || r.now-r.newest > int64(lingering))
 }
+
+// reached says whether a lane has come to the last event that was acknowledged.
+func (r *reader) reached(l uint32, st *lane) bool {
+	return int32(r.board.acked(l)+1-st.next) <= 0
+}
+
+// hasAll says whether all lanes of a slot have.
+func (r *reader) hasAll(slot int32) bool { return r.lanesOf(slot, r.reached) }
 
 // eachLane calls f for the lanes of all live streams until it answers false.
 func (r *reader) eachLane(f func(l uint32, st *lane) bool) bool {

@@ -361,18 +361,10 @@ func (r *reader) takeID(s *subscriber, id []byte, event bool) {
 
 // catchUp ends the time of a resume when everything published by now has come.
 func (r *reader) catchUp(slot int32) {
-	s := &r.subs[slot]
-	for i, t := range r.topicsOf(slot) {
-		for k := range r.plan.perTop {
-			l := int(t) + k*r.plan.cfg.Topics
-			if l >= r.plan.lanes {
-				break
-			}
-			if int32(r.board.acked(uint32(l))+1-r.lanes[r.laneAt(slot, i)+k].next) > 0 {
-				return
-			}
-		}
+	if !r.hasAll(slot) {
+		return
 	}
+	s := &r.subs[slot]
 	s.behind = false
 	record(r.resumes, (r.now-s.since)/1000)
 }
@@ -439,18 +431,27 @@ func (r *reader) broken(slot int32, err error) {
 	r.over(slot)
 }
 
-// over ends a stream that the server ended; in scenarios of coming and going it comes back.
+// over ends a stream that the server ended; in scenarios of coming and going it comes back, but
+// for one that has nothing to come for any more.
 func (r *reader) over(slot int32) {
 	s := &r.subs[slot]
 	r.tally.Ended++
 	r.drop(slot, true)
-	if r.plan.returns {
+	if r.returns(slot) {
 		wait := time.Second
 		if s.retry > 0 {
 			wait = time.Duration(s.retry) * time.Millisecond
 		}
 		r.comeBack(slot, r.now+int64(wait))
 	}
+}
+
+// returns tells whether a subscriber without a stream has a reason to come back.
+func (r *reader) returns(slot int32) bool {
+	if !r.plan.returns {
+		return false
+	}
+	return r.board.phase() <= phaseMeasure || !r.subs[slot].blind && !r.hasAll(slot)
 }
 
 // fail is a stream that did not begin.
@@ -465,7 +466,7 @@ func (r *reader) fail(slot int32, err error) {
 	}
 	delete(r.heads, slot)
 	r.reasons.add(err.Error(), 1)
-	if s.again && r.plan.returns {
+	if s.again && r.returns(slot) {
 		first := s.since
 		r.comeBack(slot, clock()+int64(time.Second))
 		s.since = first // the time of a resume counts from the first try
