@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"os"
 	"os/exec"
 	"path"
 	"slices"
@@ -156,6 +157,19 @@ func door(imported string) (library string, at []string) {
 
 func within(imported, library string) bool {
 	return imported == library || strings.HasPrefix(imported, library+"/")
+}
+
+// Every room has its place in the table that newcomers read.
+func TestHouseRoomsAreDescribed(t *testing.T) {
+	text, err := os.ReadFile("../../docs/development.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for room := range rooms {
+		if !strings.Contains(string(text), "`"+strings.TrimPrefix(room, "cmd/penstock/")+"`") {
+			t.Errorf("%s has no line in the table of rooms of docs/development.md", room)
+		}
+	}
 }
 
 // A file is named after what it holds.
