@@ -157,7 +157,7 @@ func TestRatios(t *testing.T) {
 		floors [Best + 1]float64
 	}{
 		{"ticks", ticks(1000), [...]float64{Fast: 1.6, Good: 1.6, Best: 1.9}},
-		{"trades", trades(t, 1000)[:1000], [...]float64{Fast: 3.1, Good: 3.1, Best: 3.3}},
+		{"trades", trades(t, 1000), [...]float64{Fast: 3.1, Good: 3.1, Best: 3.3}},
 		{"trades of many symbols", tickers(1000), [...]float64{Fast: 3, Good: 3.2, Best: 3.5}},
 		{"fragments", fragments(100), [...]float64{Fast: 5.5, Good: 8, Best: 9}},
 	} {

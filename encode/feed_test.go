@@ -4,103 +4,39 @@ package encode
 
 import (
 	"bytes"
-	"encoding/csv"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"strconv"
 	"testing"
+
+	"penstock/bench/samples"
 )
 
-// trades are at least n frames of 147 bytes, in the form of an exchange's trade
-// stream: one symbol, prices and amounts and seconds of the recording that
-// PENSTOCK_TRADES names (second, price, amount, side), or of a seeded walk. What a
-// recording has not, the times within a second and the numbers, is seeded.
+// trades are n frames of 147 bytes: one symbol's, in the form of an exchange's trade stream.
 func trades(t testing.TB, n int) [][]byte {
-	rows := recordedTrades(t)
-	if rows == nil {
-		rows = walkedTrades(1000)
+	all, err := samples.Trades(n)
+	if err != nil {
+		t.Fatal(err)
 	}
 	rng := rand.New(rand.NewPCG(1, 2))
-	frames := make([][]byte, 0, n+len(rows))
-	at, id, number := uint64(0), uint64(0), uint64(398273645) // at, id: microseconds
-	for lap := uint64(0); len(frames) < n; lap++ {
-		for _, row := range rows {
-			at = max(at+1+uint64(rng.ExpFloat64()*20000), (row.second+lap*1000)*1e6+rng.Uint64N(50000))
-			id = max(id+1, at+4000+rng.Uint64N(2000))
-			number += 1 + rng.Uint64N(2)
-			e := Event{Type: "trade", Data: fmt.Appendf(nil,
-				`{"E":%d,"s":"BTCUSDT","t":%d,"p":"%s","q":"%s","T":%d,"m":%t}`,
-				at/1000+2+rng.Uint64N(20), number, row.price, row.amount, at/1000, rng.IntN(2) == 0)}
-			frame, _ := AppendFrame(nil, &e)
-			frames = append(frames, AppendID(frame, id))
-		}
+	frames := make([][]byte, n)
+	id := uint64(0) // microseconds
+	for i, trade := range all {
+		id = max(id+1, trade.At+4000+rng.Uint64N(2000))
+		frame, _ := AppendFrame(nil, &Event{Type: "trade", Data: trade.Data})
+		frames[i] = AppendID(frame, id)
 	}
 	return frames
 }
 
-type tradeRow struct {
-	second        uint64
-	price, amount string
-}
-
-func recordedTrades(t testing.TB) (rows []tradeRow) {
-	name := os.Getenv("PENSTOCK_TRADES")
-	if name == "" {
-		return nil
-	}
-	file, err := os.Open(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	records, err := csv.NewReader(file).ReadAll()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, r := range records {
-		second, err := strconv.ParseUint(r[0], 10, 64)
-		if err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		rows = append(rows, tradeRow{second, r[1], r[2]})
-	}
-	return rows
-}
-
-func walkedTrades(n int) (rows []tradeRow) {
-	rng := rand.New(rand.NewPCG(3, 4))
-	price, second := 15990.0, uint64(1605499846)
-	for range n {
-		price += rng.NormFloat64()
-		if rng.IntN(8) == 0 {
-			second++
-		}
-		rows = append(rows, tradeRow{second, strconv.FormatFloat(price, 'f', 2, 64), strconv.FormatFloat(rng.ExpFloat64()/20, 'f', 6, 64)})
-	}
-	return rows
-}
-
-// fragments are n frames of some 2 KB, as htmx and Datastar users send them: a
-// piece of a page with the same tags again and again, and a few words and numbers
-// that are new.
+// fragments are n frames of some 2 KB, pieces of a page as htmx and Datastar users send them.
 func fragments(n int) [][]byte {
-	words := []string{"revenue", "quarter", "growth", "shares", "market", "index", "trading", "volume", "forecast", "report", "analyst", "rate", "bond", "yield", "sector", "energy", "price", "record", "fell", "rose", "steady", "guidance"}
 	rng := rand.New(rand.NewPCG(5, 6))
 	frames := make([][]byte, n)
 	id := uint64(firstID)
-	for i := range frames {
-		var b bytes.Buffer
-		b.WriteString("elements <table id=\"board\" class=\"min-w-full divide-y divide-gray-200\"><tbody>\n")
-		for b.Len() < 1850 {
-			color := [...]string{"text-green-600", "text-red-600"}[rng.IntN(2)]
-			fmt.Fprintf(&b, "elements <tr id=\"row-%d\" class=\"hover:bg-gray-50\"><td class=\"px-4 py-2 font-mono\">SYM%03d</td><td class=\"px-4 py-2 text-right %s\">%d.%02d</td><td class=\"px-4 py-2\">%s %s %s</td></tr>\n",
-				rng.IntN(500), rng.IntN(500), color, rng.IntN(1000), rng.IntN(100),
-				words[rng.IntN(len(words))], words[rng.IntN(len(words))], words[rng.IntN(len(words))])
-		}
-		b.WriteString("elements </tbody></table>")
+	for i, data := range samples.Fragments(n) {
 		id += rng.Uint64N(20000)
-		frame, _ := AppendFrame(nil, &Event{Type: "datastar-patch-elements", Data: b.Bytes()})
+		frame, _ := AppendFrame(nil, &Event{Type: "datastar-patch-elements", Data: data})
 		frames[i] = AppendID(frame, id)
 	}
 	return frames

@@ -33,8 +33,9 @@ var rooms = map[string][]string{
 	"server":            {"server/api", "server/accept", "server/auth", "server/backplane", "server/demo", "server/fanout", "server/handover", "server/topic", "server/tuning", "ring", "encode"},
 	"server/servertest": {"server", "encode"},
 	"loadtest":          {"encode"},
-	"bench":             {"loadtest", "bench/peers", "encode"},
+	"bench":             {"loadtest", "bench/peers", "bench/samples", "encode"},
 	"bench/peers":       {"loadtest"},
+	"bench/samples":     nil,
 	"bench/link":        nil,
 	"cmd/penstock":      {"server", "server/tuning", "loadtest", "encode", "cmd/penstock/internal/answer", "cmd/penstock/internal/feed", "cmd/penstock/internal/follow"},
 
@@ -46,6 +47,7 @@ var rooms = map[string][]string{
 
 // testRooms says what a package's tests may import beyond that.
 var testRooms = map[string][]string{
+	"encode":           {"bench/samples"},
 	"server":           {"server/servertest"},
 	"server/backplane": {"server", "server/servertest"},
 }
