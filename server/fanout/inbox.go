@@ -99,6 +99,13 @@ func (in *inbox) empty() bool {
 	return in.ready() == 0 && len(in.commands) == 0
 }
 
+// waits tells whether there are joiners, of a shard without a table of its own.
+func (in *inbox) waits() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return len(in.joiners) > 0
+}
+
 // ready is how many joiners may be taken. With the lock.
 func (in *inbox) ready() int {
 	if in.apart {

@@ -40,7 +40,8 @@ const (
 	lastRetry  = 64 * time.Millisecond
 )
 
-// HandOver sends what Enlist has left. It never waits. Any goroutine, but not a shard's thread.
+// HandOver sends what Enlist has left, and wakes the shards that it is for. It never waits. Any
+// goroutine, but not a shard's thread.
 func (s *Shards) HandOver() {
 	if !s.handOver() {
 		s.tryAgain()
@@ -51,7 +52,11 @@ func (s *Shards) HandOver() {
 func (s *Shards) handOver() bool {
 	all := true
 	for _, sh := range s.shards {
-		if sh.inbox.apart && !sh.handOver() {
+		if !sh.inbox.apart {
+			if sh.inbox.waits() {
+				sh.wakeUp()
+			}
+		} else if !sh.handOver() {
 			all = false
 		}
 	}

@@ -130,9 +130,10 @@ func (s *Shards) Join(fd int, sub *Subscription) error {
 	return err
 }
 
-// Enlist is Join for whoever makes many streams in a row: where shards have descriptor tables of
-// their own, the socket stays in the process's table until HandOver sends all that were enlisted at
-// once. Each Enlist must be followed by a HandOver soon. Any goroutine, but not a shard's thread.
+// Enlist is Join for whoever makes many streams in a row: a shard that sleeps is not woken before
+// HandOver, which wakes it once for all that were enlisted; and where shards have descriptor tables
+// of their own, the sockets stay in the process's table until then and are sent together. Each Enlist
+// must be followed by a HandOver soon. Any goroutine, but not a shard's thread.
 func (s *Shards) Enlist(fd int, sub *Subscription) error {
 	if s.draining.Load() {
 		return ErrDraining
@@ -144,9 +145,6 @@ func (s *Shards) Enlist(fd int, sub *Subscription) error {
 	if s.draining.Load() || !sh.inbox.join(joiner{int32(fd), sub}) {
 		sh.stats.streams.Add(-1)
 		return ErrDraining
-	}
-	if !sh.inbox.apart {
-		sh.wakeUp()
 	}
 	return nil
 }
