@@ -20,7 +20,7 @@ import (
 // handoverVersion is the version of everything that is said, and of the formats of topic.State,
 // fanout.State and accept.Moved: another one is refused. It grows with every change of them. What
 // comes before it in a hello never changes.
-const handoverVersion = 1
+const handoverVersion = 2
 
 const (
 	// upgradeVariable tells a process that it is to take over, and by which descriptors.

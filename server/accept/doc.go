@@ -1,6 +1,6 @@
 // Package accept is the way from a listening socket to a request, and back out of HTTP.
 //
-//	              accept4, MSG_PEEK                          Handler.Short
+//	              accept4, recv                              Handler.Short
 //	listener.go ───────────────────► head.go ── whole GET ──► short.go ──┬─► answer, linger.go, close
 //	(accept thread)                     │ │                              │
 //	          ▲                    part │ │ anything else                └─► Joiner.Join: a shard's
@@ -8,15 +8,15 @@
 //	                                    long.go ── netpoll, fasthttp ──► detach.go
 //	                                       Handler.Serve
 //
-// One thread accepts, for all addresses of an Acceptor, TCP ones and unix sockets. It looks at what
-// waits in a socket without taking it out. A complete head of a plain GET or HEAD is judged there
+// One thread accepts, for all addresses of an Acceptor, TCP ones and unix sockets. It takes what has
+// come of a head: part of one it holds until the rest comes. A complete head of a plain GET or HEAD is judged there
 // and then: a stream's socket goes to a shard, an answer is sent and the connection closed; that is
 // the short way, and it costs no goroutine, no buffer and no object but the subscription. A small
 // request that is there as a whole and needs not wait, a publish above all, is answered by
 // Handler.Quick, and its connection stays with the accept thread: the quick way (quick.go).
-// Everything else goes the long way, with every byte still in
-// the socket: netpoll reads it, fasthttp parses and answers it, and where a request turns out to
-// ask for a stream, both let go of the socket and it goes to a shard as well.
+// Everything else goes the long way, with the bytes that were taken: a goroutine reads on, netpoll
+// waits for what has not come, fasthttp parses and answers it, and where a request turns out to
+// ask for a stream, all let go of the socket and it goes to a shard as well.
 //
 // # Who owns a socket
 //

@@ -107,8 +107,8 @@ const healthRoom = 64
 type Joiner interface {
 	// Join hands fd over. With an error the caller keeps it.
 	Join(fd int, sub *fanout.Subscription) error
-	// Enlist is Join, but the socket may stay until HandOver: the accept thread calls that after
-	// each round of events. Neither waits.
+	// Enlist is Join, but the socket may stay until HandOver, and its shard asleep: the accept
+	// thread calls that after each round of events. Neither waits.
 	Enlist(fd int, sub *fanout.Subscription) error
 	// HandOver hands over what was enlisted.
 	HandOver()

@@ -1,6 +1,6 @@
 package accept
 
-// The accept thread: it takes connections from the listening socket, looks at what they sent,
+// The accept thread: it takes connections from the listening socket and what they sent,
 // and chooses their way. It also keeps the time for all of accept.
 
 import (
@@ -33,6 +33,11 @@ const (
 	// descriptor or memory for another connection.
 	pause = 100 * time.Millisecond
 
+	// gatherFrom connections in a round of events are a crowd, and gatherMost is how long the next
+	// ones are left to gather.
+	gatherFrom = 4
+	gatherMost = time.Millisecond
+
 	// quiet is how long the log is not told so again.
 	quiet = time.Minute
 
@@ -57,6 +62,7 @@ type Acceptor struct {
 	doors    []door // in the same order; closed ones are gone
 	set      epoll
 	places   places
+	halves   halves
 	now      int64 // when this round of events began
 	peer     peer
 	head     head
@@ -64,6 +70,8 @@ type Acceptor struct {
 	quick    quick
 	enlisted bool  // streams wait for HandOver
 	resumeAt int64 // paused until then; 0: not paused
+	came     int   // connections in this round of events
+	more     bool  // and others still wait
 	meter    meter // of connections
 	told     int64 // when the log was told why; 0: never
 	sweepAt  int64
@@ -88,6 +96,7 @@ func Listen(o Options) (*Acceptor, error) {
 	a := &Acceptor{o: o, began: time.Now(), places: newPlaces(), stopped: make(chan struct{})}
 	a.frozen = o.Frozen
 	a.Limit(o.Limits)
+	a.halves = halves{all: make(map[int32][]byte), held: &a.held}
 	a.short.init()
 	a.quick.init(a)
 	a.longWay.init(a)
@@ -173,6 +182,7 @@ func (a *Acceptor) run() {
 	for !a.over() {
 		n := a.set.wait(a.events[:], a.patience())
 		a.now = a.clock()
+		a.came, a.more = 0, false
 		a.quick.left = quickMost
 		for i := range a.events[:n] {
 			switch ev := &a.events[i]; {
@@ -190,6 +200,7 @@ func (a *Acceptor) run() {
 		}
 		a.places.settle()
 		a.timers()
+		a.gather()
 	}
 	a.mail.mu.Lock()
 	a.mail.closed = true
@@ -205,8 +216,8 @@ func (a *Acceptor) run() {
 	unix.Close(int(a.set))
 }
 
-// patience is how long the thread may sleep, in milliseconds.
-func (a *Acceptor) patience() int {
+// patience is how long the thread may sleep; below 0 for ever.
+func (a *Acceptor) patience() time.Duration {
 	next := a.places.next(a.frozen)
 	for _, at := range []int64{a.resumeAt, a.sweepAt, a.closeAt} {
 		if at != 0 && (next == 0 || at < next) {
@@ -216,7 +227,7 @@ func (a *Acceptor) patience() int {
 	if next == 0 {
 		return -1
 	}
-	return int(max(0, (next-a.clock()+int64(time.Millisecond)-1)/int64(time.Millisecond)))
+	return time.Duration(max(0, next-a.clock()))
 }
 
 // timers ends what is over.
@@ -269,35 +280,48 @@ func (a *Acceptor) happened(at int32, events uint32) {
 	}
 }
 
-// look judges what waits in a socket. at is its place, if it has one; ended says that the client
-// will send nothing more.
+// look takes what waits in a socket and judges it. at is its place, if it has one; ended says that
+// the client will send nothing more.
 func (a *Acceptor) look(fd int32, from From, at int32, ended bool) {
+	a.lookOn(fd, from, at, a.halves.take(at, a.buf[:]), ended)
+}
+
+// lookOn is look where had bytes of the request lie in buf already: less than fill it.
+func (a *Acceptor) lookOn(fd int32, from From, at int32, had int, ended bool) {
 	a.quick.waits = false
-	n, errno := peek(fd, a.buf[:])
+	n, errno := receive(fd, a.buf[had:])
 	switch {
 	case errno == syscall.EAGAIN || errno == syscall.EINTR:
-		a.await(fd, from, at)
-		return
+		n = 0
 	case errno != 0:
 		a.count.resets.Add(1)
 		a.leave(fd, at)
 		return
-	case n == 0:
+	case n == 0 && had == 0:
 		a.count.silent.Add(1)
 		a.leave(fd, at)
 		return
+	case n == 0:
+		ended = true
 	}
+	a.consider(fd, from, at, had+n, ended)
+}
+
+// consider judges the first n bytes of buf, which have come from a socket, are no longer in it, and
+// begin with a request.
+func (a *Acceptor) consider(fd int32, from From, at int32, n int, ended bool) {
+	b := a.buf[:n]
 	var s scan
-	size, no := s.end(a.buf[:n])
+	size, no := s.end(b)
 	if no == nil && size == 0 {
 		switch {
 		case n == len(a.buf):
-			a.goLong(fd, from, at, 0)
+			a.goLongWith(fd, from, at, b)
 			return
 		case !ended:
-			a.await(fd, from, at)
+			a.await(fd, from, at, b)
 			return
-		case blank(a.buf[:n]):
+		case blank(b):
 			a.count.silent.Add(1)
 			a.finish(fd, at)
 			return
@@ -305,7 +329,7 @@ func (a *Acceptor) look(fd int32, from From, at int32, ended bool) {
 		no = halfHead
 	}
 	if no == nil {
-		no = a.head.parse(a.buf[:n], &s, size)
+		no = a.head.parse(b, &s, size)
 	}
 	if no != nil {
 		a.count.badHeads.Add(1)
@@ -316,21 +340,22 @@ func (a *Acceptor) look(fd int32, from From, at int32, ended bool) {
 	full = full && a.o.Handler.Room(a.head.path()) != Health
 	if !full && !a.head.plain() {
 		if !ended {
-			if answer, ok := a.quickly(from, a.buf[:n]); ok {
-				drop(fd, n)
+			if answer, ok := a.quickly(from, b); ok {
 				a.answerQuick(fd, from, at, answer)
 				return
 			}
 		}
-		a.goLong(fd, from, at, n)
+		a.goLongWith(fd, from, at, b)
 		return
 	}
 	a.goShort(fd, from, at, n, full, why)
 }
 
-// await gives a socket without a whole head its place and its time, if it has none.
-func (a *Acceptor) await(fd int32, from From, at int32) {
+// await gives a socket without a whole head its place and its time, if it has none, and holds what
+// has come of it.
+func (a *Acceptor) await(fd int32, from From, at int32, half []byte) {
 	if at != nowhere {
+		a.hold(fd, at, half)
 		return
 	}
 	at, p := a.places.take(fd)
@@ -338,12 +363,27 @@ func (a *Acceptor) await(fd int32, from From, at int32) {
 	p.deadline = a.now + int64(a.o.HandshakeTimeout)
 	a.places.push(&a.places.heads, at)
 	a.count.waiting.Add(1)
-	// Edge-triggered: what has come so far is left in the socket, and would wake
-	// the thread for ever. What comes between the peek and here is told.
+	// Edge-triggered, for the sake of Freeze, which leaves what comes in the socket. What has come
+	// between the look and here is told.
 	if errno := a.set.add(fd, readable|unix.EPOLLET, at); errno != 0 {
 		a.count.errors.Add(1)
 		a.leave(fd, at)
+		return
 	}
+	a.hold(fd, at, half)
+}
+
+// hold keeps what has come of a head, if there is room.
+func (a *Acceptor) hold(fd, at int32, half []byte) {
+	if len(half) == 0 {
+		return
+	}
+	if a.held.Load()+int64(len(half)) > heldMost {
+		a.count.busy.Add(1)
+		a.answer(fd, at, a.o.Handler.Busy(a.short.answer[:0], nil, a.places.all[at].from(), FullHeads))
+		return
+	}
+	a.halves.put(at, half)
 }
 
 // depart takes a socket out of the table and the epoll set: another thread will have it.
@@ -371,6 +411,7 @@ func (a *Acceptor) unlist(at int32) {
 		a.places.pull(&a.places.idle, at)
 	default:
 		a.places.pull(&a.places.heads, at)
+		a.halves.drop(at)
 		a.count.waiting.Add(-1)
 	}
 }

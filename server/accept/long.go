@@ -4,8 +4,8 @@ package accept
 //
 // fasthttp's ServeConn is called for one request at a time, when its head is whole, with that
 // request's bytes and no others (wire.go): it has nothing to wait for, and nothing to
-// misunderstand, between two requests. A first request whose head is whole is read from the
-// socket by a goroutine of its own; many connections have no second one, and most of these never
+// misunderstand, between two requests. A connection begins with what the accept thread has taken
+// out of its socket, on a goroutine of its own; many have no second request, and most of these never
 // meet netpoll. netpoll gets a connection once there is something to wait for: the rest of a head
 // or of a body, or the next request (attach). From then on a goroutine of netpoll's pool comes
 // with bytes (onRequest) and goes when the whole requests among them are answered. What is left
@@ -145,30 +145,15 @@ const (
 	gone                 // away has run: fd may be somebody else's
 )
 
-// goLong sends a socket the long way, every byte still in it. whole is how many bytes wait there
-// where they begin with a whole head, else 0. The accept thread.
-func (a *Acceptor) goLong(fd int32, from From, at int32, whole int) {
-	l := &long{a: a, fd: fd, from: from, began: a.now}
-	if whole > 0 {
-		l.phase, l.back = serving, a.quick.waits
-	}
-	a.sendLong(l, at)
-	if whole > 0 {
-		go l.first(whole)
-		return
-	}
-	l.deadline.Store(a.now + int64(a.o.HandshakeTimeout))
-	if l.attach() {
-		l.hear()
-	} else {
-		l.depart()
-	}
-}
+// goLongWith sends a connection the long way, with the bytes b that have been taken out of its
+// socket: the beginning of its first request. The accept thread.
+func (a *Acceptor) goLongWith(fd int32, from From, at int32, b []byte) { a.goLong(fd, from, at, b, 0) }
 
-// goLongWith is goLong for a connection that was answered before, and whose bytes b have been taken
-// out of its socket. The accept thread.
-func (a *Acceptor) goLongWith(fd int32, from From, at int32, b []byte) {
-	l := &long{a: a, fd: fd, from: from, began: a.now, requests: 1, phase: serving, back: a.quick.waits}
+// goLongAgain is goLongWith for a connection that was answered before.
+func (a *Acceptor) goLongAgain(fd int32, from From, at int32, b []byte) { a.goLong(fd, from, at, b, 1) }
+
+func (a *Acceptor) goLong(fd int32, from From, at int32, b []byte, requests int) {
+	l := &long{a: a, fd: fd, from: from, began: a.now, requests: requests, phase: serving, back: a.quick.waits}
 	l.held = append(l.held, b...)
 	a.held.Add(int64(len(b)))
 	a.sendLong(l, at)
@@ -223,24 +208,6 @@ func (l *long) hear() {
 		// A hang-up that netpoll has seen before leaves the closing to us.
 		np.Close()
 	}
-}
-
-// first serves the first request of a connection, whose head is whole, and those that have come
-// with it, without netpoll. n is how many bytes wait in the socket.
-func (l *long) first(n int) {
-	l.held = make([]byte, n)
-	n, errno := receive(l.fd, l.held)
-	if errno != 0 || n <= 0 {
-		l.held = nil
-		l.a.count.resets.Add(1)
-		l.leave(toClose)
-	} else {
-		l.held = l.held[:n]
-		l.a.held.Add(int64(n))
-		l.taken()
-		return
-	}
-	l.waitForMore()
 }
 
 // taken serves what the accept thread has taken out of the socket, without netpoll.

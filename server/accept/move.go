@@ -6,6 +6,8 @@ package accept
 // What is exported: one goroutine, and not the accept thread; the rest runs on that.
 
 import (
+	"bytes"
+	"fmt"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
@@ -25,12 +27,13 @@ type MovedDoor struct {
 	FD      int32  // it does not travel
 }
 
-// A MovedConnection is one on which no request is in hand: all that its client has sent is still in
-// the socket.
+// A MovedConnection is one on which no request is in hand: what its client has sent is still in the
+// socket, but for part of a first head.
 type MovedConnection struct {
 	FD   int32 // it does not travel
 	From From
-	Idle bool // it has been answered before
+	Idle bool   // it has been answered before
+	Half []byte // what has come of its first head
 }
 
 // Code writes or reads all but the descriptors.
@@ -43,6 +46,10 @@ func (m *Moved) Code(c *handover.Coder) {
 		n.From.Remote, _ = netip.ParseAddrPort(remote) // of a unix socket there is none
 		handover.Num(c, &n.From.Listener)
 		c.Bool(&n.Idle)
+		c.Bytes(&n.Half)
+		if len(n.Half) >= shortMost {
+			c.Fail(fmt.Errorf("%d bytes of a head that is not whole; less than %d", len(n.Half), shortMost))
+		}
 	})
 }
 
@@ -83,11 +90,11 @@ func (a *Acceptor) Moved() (m Moved) {
 		for i := range a.doors {
 			m.Doors = append(m.Doors, MovedDoor{a.o.Listen[i], int32(a.doors[i].fd)})
 		}
-		a.eachResting(func(p *place, _ int32) {
-			m.Connections = append(m.Connections, MovedConnection{p.fd, p.from(), p.is == idle})
+		a.eachResting(func(p *place, at int32) {
+			m.Connections = append(m.Connections, MovedConnection{p.fd, p.from(), p.is == idle, bytes.Clone(a.halves.of(at))})
 		})
 		for _, k := range a.back {
-			m.Connections = append(m.Connections, MovedConnection{k.fd, k.from, true})
+			m.Connections = append(m.Connections, MovedConnection{k.fd, k.from, true, nil})
 		}
 	})
 	return m
@@ -139,7 +146,7 @@ func (a *Acceptor) Thaw() {
 			if c.Idle {
 				a.keep(c.FD, c.From, nowhere)
 			} else {
-				a.look(c.FD, c.From, nowhere, false)
+				a.lookOn(c.FD, c.From, nowhere, copy(a.buf[:], c.Half), false)
 			}
 		}
 	})

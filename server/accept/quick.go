@@ -144,7 +144,7 @@ func (a *Acceptor) again(fd int32, from From, at int32, ended bool) {
 			}
 		}
 	}
-	a.goLongWith(fd, from, at, b)
+	a.goLongAgain(fd, from, at, b)
 }
 
 // endIdleHere closes the connections between two requests that the accept thread has.

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// takeMost is how many bytes are taken out of a socket before a stream: its head, and what else
-// waits there, which belongs to the stream and is dropped.
+// takeMost is how many bytes are taken out of a socket before a stream: what waits there behind the
+// head belongs to the stream and is dropped.
 const takeMost = 64 << 10
 
 // short is what the short way uses again and again.
@@ -40,8 +40,9 @@ func (s *short) parseInto(h *fasthttp.RequestHeader, head []byte) error {
 	return h.Read(s.reader)
 }
 
-// goShort judges the head that the strict look has let pass; n bytes wait with it. full says that
-// there is no room for it, why where. Heads that turn out to need the long way go there.
+// goShort judges the head that the strict look has let pass; n bytes have come with it, which lie in
+// buf. full says that there is no room for it, why where. Heads that turn out to need the long way go
+// there.
 func (a *Acceptor) goShort(fd int32, from From, at int32, n int, full bool, why Full) {
 	s := &a.short
 	if err := s.parse(a.buf[:a.head.size]); err != nil {
@@ -57,13 +58,15 @@ func (a *Acceptor) goShort(fd int32, from From, at int32, n int, full bool, why 
 	sub, answer, long := a.judge(from)
 	switch {
 	case long:
-		a.goLong(fd, from, at, n)
+		a.goLongWith(fd, from, at, a.buf[:n])
 	case sub == nil:
 		a.count.short.Add(1)
 		a.answer(fd, at, answer)
 	default:
 		a.count.short.Add(1)
-		drop(fd, takeMost)
+		if n == len(a.buf) {
+			drop(fd, takeMost)
+		}
 		a.depart(fd, at)
 		ticket := a.o.Addresses.lift(fd)
 		sub.Ticket = ticket

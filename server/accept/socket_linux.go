@@ -9,6 +9,7 @@ package accept
 import (
 	"net/netip"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"penstock/server/thread"
@@ -137,18 +138,32 @@ func (e epoll) control(op int, fd int32, events uint32, data int32) syscall.Errn
 	return errno
 }
 
-// wait waits at most ms milliseconds, for ever below 0. An interrupted wait is a short one.
+// wait waits at most so long, for ever below 0. An interrupted wait is a short one.
 //
 // It looks first: under load there nearly always is something, and giving the thread's P away and
 // getting one back costs more than a look.
 //
 //go:noinline
-func (e epoll) wait(events []unix.EpollEvent, ms int) int {
-	n, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(e), uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), 0, 0, 0)
-	if errno == 0 && n > 0 || ms == 0 {
+func (e epoll) wait(events []unix.EpollEvent, atMost time.Duration) int {
+	first, room := uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events))
+	n, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(e), first, room, 0, 0, 0)
+	if errno == 0 && n > 0 || atMost == 0 {
 		return max(0, int(n))
 	}
-	n, _, errno = thread.Block6(unix.SYS_EPOLL_PWAIT, uintptr(e), uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), uintptr(ms), 0, 0)
+	var until *unix.Timespec
+	if atMost > 0 {
+		ts := unix.NsecToTimespec(int64(atMost))
+		until = &ts
+	}
+	n, _, errno = thread.Block6(unix.SYS_EPOLL_PWAIT2, uintptr(e), first, room, uintptr(unsafe.Pointer(until)), 0, 0)
+	if errno == syscall.ENOSYS || errno == syscall.EPERM {
+		// Before Linux 5.11, or behind a container's filter that does not know it: whole milliseconds.
+		ms := -1
+		if atMost > 0 {
+			ms = int((atMost + time.Millisecond - 1) / time.Millisecond)
+		}
+		n, _, errno = thread.Block6(unix.SYS_EPOLL_PWAIT, uintptr(e), first, room, uintptr(ms), 0, 0)
+	}
 	if errno != 0 {
 		return 0
 	}

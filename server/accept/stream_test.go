@@ -51,7 +51,7 @@ func TestStreamFromSingleBytes(t *testing.T) {
 	})
 }
 
-// A head in pieces waits without a goroutine or a buffer, and goes the short way once it is whole.
+// A head in pieces waits without a goroutine, and goes the short way once it is whole.
 func TestHeadInPiecesGoesTheShortWay(t *testing.T) {
 	s := start(t)
 	c := s.dial(t)

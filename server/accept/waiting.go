@@ -3,13 +3,17 @@ package accept
 // Sockets on the accept thread: without a whole head yet, or answered and lingering. All of it is
 // the accept thread's alone.
 
-import "net/netip"
+import (
+	"net/netip"
+	"sync/atomic"
+)
 
 // nowhere is the place of a socket that is not in the table, and the link to no other.
 const nowhere = int32(-1)
 
-// A place is one socket's in the table: a few bytes, no buffer (what was sent waits in the
-// kernel) and no goroutine. Its number is what epoll gives back.
+// A place is one socket's in the table: a few bytes, no buffer and no goroutine. Its number is what
+// epoll gives back. What has come of a head is with the halves, what comes of the next request waits
+// in the kernel.
 type place struct {
 	remote   netip.AddrPort
 	deadline int64 // when it has waited long enough, on the acceptor's clock
@@ -133,4 +137,47 @@ func (t *places) next(frozen bool) int64 {
 		}
 	}
 	return next
+}
+
+// halves are the heads of which a part has come, by their sockets' places: memory only for clients
+// that send a head in pieces, shortMost at the most for each, and all that is held counts.
+type halves struct {
+	all  map[int32][]byte
+	most int // there have been of late
+	held *atomic.Int64
+}
+
+// put keeps what has come so far.
+func (h *halves) put(at int32, half []byte) {
+	h.all[at] = append(h.all[at][:0], half...)
+	h.held.Add(int64(len(half)))
+	h.most = max(h.most, len(h.all))
+}
+
+// take copies what a socket has sent so far to the front of buf, which is large enough, and counts it
+// out; the memory stays the socket's until drop.
+func (h *halves) take(at int32, buf []byte) (n int) {
+	if at == nowhere {
+		return 0
+	}
+	if half := h.all[at]; len(half) > 0 {
+		n = copy(buf, half)
+		h.all[at] = half[:0]
+		h.held.Add(-int64(n))
+	}
+	return n
+}
+
+// of is what a socket has sent so far.
+func (h *halves) of(at int32) []byte { return h.all[at] }
+
+// drop forgets a socket.
+func (h *halves) drop(at int32) {
+	if half, ok := h.all[at]; ok {
+		h.held.Add(-int64(len(half)))
+		delete(h.all, at)
+		if len(h.all) == 0 && h.most > 4096 {
+			h.all, h.most = make(map[int32][]byte), 0 // after a flood
+		}
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"io"
 	"net"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -72,19 +73,17 @@ func (l *long) dropHeld(n int) {
 	l.a.held.Add(-int64(n))
 }
 
-// hold takes from netpoll what may belong to a head that is not whole; false when netpoll has
-// nothing.
+// hold takes from netpoll, or from the socket where netpoll has nothing of it yet, what may belong to
+// a head that is not whole; false when there is nothing.
 func (l *long) hold() bool {
 	if !l.attached.Load() {
-		return false
+		return l.holdMore()
 	}
 	n := min(l.np.Reader().Len(), headMost+1-min(len(l.held), headMost))
 	if n == 0 {
 		return false
 	}
-	if l.a.held.Add(int64(n)) > heldMost {
-		l.a.held.Add(-int64(n))
-		l.no = noHeads
+	if !l.mayHold(n) {
 		return true
 	}
 	if l.held == nil {
@@ -97,6 +96,34 @@ func (l *long) hold() bool {
 	l.held = append(l.held, p...)
 	l.np.Reader().Skip(n)
 	l.np.Reader().Release()
+	return true
+}
+
+// mayHold counts n bytes of a head that is not whole; false, and no set, where there is no room.
+func (l *long) mayHold(n int) bool {
+	if l.a.held.Add(int64(n)) > heldMost {
+		l.a.held.Add(-int64(n))
+		l.no = noHeads
+		return false
+	}
+	return true
+}
+
+// holdMore is hold from the socket, for a large head most of which has come with its beginning. An end
+// there is left for netpoll to find.
+func (l *long) holdMore() bool {
+	room := min(headMost+1-min(len(l.held), headMost), max(len(l.held), shortMost))
+	if room == 0 {
+		return false
+	}
+	l.held = slices.Grow(l.held, room)
+	n, errno := receive(l.fd, l.held[len(l.held):len(l.held)+room])
+	if errno != 0 || n <= 0 {
+		return false
+	}
+	if l.mayHold(n) {
+		l.held = l.held[:len(l.held)+n]
+	}
 	return true
 }
 
