@@ -79,7 +79,7 @@ func (s *Server) natsOptions() backplane.Options {
 		Creds: c.NatsCreds, NKey: c.NatsNKey, CA: c.NatsTLSCA, Cert: c.NatsTLSCert, Key: c.NatsTLSKey,
 		Embedded: c.NatsEmbedded, EmbeddedListen: c.NatsListen, Sync: c.NatsSync,
 		PublishTimeout: c.PublishTimeout, MaxEventSize: int(c.MaxEventSize), RingSize: int(c.RingSize),
-		MaxBehind: c.NatsMaxBehind, History: c.HistoryStreams, Log: s.log,
+		Recall: c.Keep > 0, MaxBehind: c.NatsMaxBehind, History: c.HistoryStreams, Log: s.log,
 	}
 }
 
@@ -104,6 +104,39 @@ func (s *Server) carrier() api.Backplane {
 	return s.backplane
 }
 
+// carriedBy is what carries the events, as another process would know it again; "" where nothing does.
+func (s *Server) carriedBy() string {
+	if s.backplane == nil {
+		return ""
+	}
+	return s.backplane.Name()
+}
+
+var errEmbedded = errors.New("with --nats-embedded the NATS server is in this process, and two can't have its directory: drain (SIGTERM) and start anew; its events and ids are on the disk, and streams go on with their last id")
+
+// connect opens the backplane for a process that goes on for another one, before that stops for it, and
+// refuses where their events are not the same.
+func (s *Server) connect(carrier string) (err error) {
+	c := &s.config
+	switch {
+	case c.NatsEmbedded != "":
+		return errEmbedded
+	case c.hasNats() && carrier == "":
+		return errors.New("--nats: the other process is without, and its ids are not those of a stream: drain it (SIGTERM) and start anew")
+	case !c.hasNats() && carrier != "":
+		return fmt.Errorf("the other process stands on the stream %s, and here is no --nats: drain it (SIGTERM) and start anew", carrier)
+	case !c.hasNats():
+		return nil
+	}
+	if s.backplane, err = backplane.Open(s.natsOptions()); err != nil {
+		return err
+	}
+	if here := s.carriedBy(); here != carrier {
+		return fmt.Errorf("the other process stands on the stream %s, and this one would on %s: drain it (SIGTERM) and start anew", carrier, here)
+	}
+	return nil
+}
+
 // nodeName is what this node is called among the others: its machine and where it listens.
 func (s *Server) nodeName() string {
 	host, _ := os.Hostname()
@@ -112,7 +145,7 @@ func (s *Server) nodeName() string {
 
 // fill reads the stream's newest part into the ring, and goes on reading.
 func (s *Server) fill() error {
-	s.backplane.Start(s.sequencer, &sink{s.sequencer, s.shards})
+	s.backplane.Start(false)
 	late := time.NewTimer(fillTime)
 	defer late.Stop()
 	began := time.Now()
@@ -134,10 +167,15 @@ type sink struct {
 
 func (k *sink) Append(arrivals []topic.Arrival) error { return k.sequencer.Append(arrivals) }
 
+func (k *sink) Begin(since uint64, newest bool) {
+	// Nobody subscribes yet: shards have nothing to do with what was before.
+	k.sequencer.Change(func() { k.shards.Break(true, func() { k.sequencer.Begin(since, newest) }) })
+}
+
 func (k *sink) Lose(id, reached uint64) {
-	k.shards.Break(false, func() { k.sequencer.Lose(id, reached) })
+	k.sequencer.Change(func() { k.shards.Break(false, func() { k.sequencer.Lose(id, reached) }) })
 }
 
 func (k *sink) Restart(after uint64) {
-	k.shards.Break(true, func() { k.sequencer.Restart(after) })
+	k.sequencer.Change(func() { k.shards.Break(true, func() { k.sequencer.Restart(after) }) })
 }

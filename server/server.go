@@ -104,12 +104,10 @@ func (s *Server) open() (err error) {
 	s.memory.limit.Store(s.memoryLimit())
 
 	// What carries the events, where there are more nodes.
-	var since uint64
-	if c.hasNats() {
+	if c.hasNats() && s.past == nil { // else there is one already
 		if s.backplane, err = backplane.Open(s.natsOptions()); err != nil {
 			return err
 		}
-		since = s.backplane.Since()
 	}
 
 	if s.state, err = openState(c.StateFile); err != nil {
@@ -129,7 +127,6 @@ func (s *Server) open() (err error) {
 		PublishWait:  c.PublishWait,
 		MaxWaiting:   c.MaxRequests / 2,
 		Backplane:    s.backplane != nil,
-		Since:        since,
 		After:        s.state.newest,
 	}
 	if s.backplane != nil {
@@ -182,6 +179,9 @@ func (s *Server) open() (err error) {
 
 	// The stream's newest part, so that whoever was on another node goes on here.
 	if s.backplane != nil {
+		s.backplane.Attach(s.sequencer, &sink{s.sequencer, s.shards})
+	}
+	if s.backplane != nil && s.past == nil {
 		if err := s.fill(); err != nil {
 			return err
 		}

@@ -29,6 +29,7 @@ type publisher interface {
 // A Backplane carries events between nodes and has more of the past than this one. Any goroutine.
 type Backplane interface {
 	publisher
+	Past
 	// Older returns what there is of the topics and patterns behind an id, at most a piece. The error
 	// is topic.ErrBusy, or that the backplane can't be reached. It may wait.
 	Older(names []string, patterns []topic.Pattern, after uint64) (*topic.Piece, error)
@@ -142,19 +143,22 @@ func renderOlder(sub *fanout.Subscription, p *topic.Piece) *olderStream {
 	var frame []byte
 	for i := range p.Events {
 		e := &p.Events[i]
-		if e.End {
-			out, _ = encode.AppendEnd(out, e.Topic)
-			out = encode.AppendID(out, e.ID)
-		} else {
-			var typeEnd int
-			frame, typeEnd = encode.AppendFrame(frame[:0], &e.Event)
-			frame = encode.AppendID(frame, e.ID)
-			out = encode.AppendForm(out, frame, typeEnd, e.Topic, sub.Form)
-		}
+		out, frame = appendArrival(out, frame, e, sub.Form)
 		told = e.ID
 	}
 	if p.UpTo > told {
 		out = encode.AppendHeartbeatID(out, p.UpTo) // there is nothing else for it so far
 	}
 	return &olderStream{out, p.Free}
+}
+
+// appendArrival appends an event as a shard would send it. frame is scratch.
+func appendArrival(dst, frame []byte, e *topic.Arrival, form encode.Form) (out, scratch []byte) {
+	if e.End {
+		dst, _ = encode.AppendEnd(dst, e.Topic)
+		return encode.AppendID(dst, e.ID), frame
+	}
+	frame, typeEnd := encode.AppendFrame(frame[:0], &e.Event)
+	frame = encode.AppendID(frame, e.ID)
+	return encode.AppendForm(dst, frame, typeEnd, e.Topic, form), frame
 }

@@ -115,7 +115,7 @@ func (a *API) Short(dst []byte, h *fasthttp.RequestHeader, from accept.From) (su
 			return nil, dst, true
 		}
 		sub, f = a.subscribe(&r, nil)
-		if f == nil && a.asksBackplane(&r, sub) {
+		if f == nil && (a.asksBackplane(&r, sub) || a.rewindsBeyond(&r, sub)) {
 			return nil, dst, true // which takes time
 		}
 		if f == nil && !r.head {
@@ -186,8 +186,13 @@ func (a *API) serve(ctx *fasthttp.RequestCtx, r *request) *failure {
 			a.streamHeaders(resp, r)
 			return nil
 		}
-		if a.asksBackplane(r, sub) {
-			older, f := a.older(sub)
+		ask := a.older
+		rewinds := a.rewindsBeyond(r, sub)
+		if rewinds {
+			ask = a.rewind
+		}
+		if rewinds || a.asksBackplane(r, sub) {
+			older, f := ask(sub)
 			if f != nil {
 				return f
 			}

@@ -37,6 +37,7 @@ type Options struct {
 	PublishTimeout time.Duration // how long a publish waits for the stream, a node for NATS at its start
 	MaxEventSize   int           // bytes of a frame
 	RingSize       int           // bytes: how much of the stream a node reads at its start
+	Recall         bool          // a node learns each topic's newest event at its start, however old
 	MaxBehind      time.Duration // how far behind the stream a node may be before its publishers wait; 0: they never do
 	History        int           // how many older histories are in hand at once; 0: 64
 	Log            *slog.Logger  // nil: slog.Default
@@ -65,7 +66,7 @@ type Backplane struct {
 	fillers sync.Once
 
 	// consume's goroutine alone.
-	epoch   time.Time // when the stream was made
+	fresh   bool      // nothing was read before the start
 	last    uint64    // the newest sequence that was read
 	checked time.Time // when the stream's first sequence was asked for last
 	jumped  uint64    // since then: the sequence before the first jump; 0: none
@@ -78,6 +79,8 @@ type Backplane struct {
 	follows  atomic.Pointer[topic.Sequencer] // seq, once there is one
 	reading  atomic.Bool                     // the stream is being read
 	lastSeen atomic.Uint64                   // last
+	first    atomic.Uint64                   // see First
+	epoch    atomic.Int64                    // when the stream was made, nanoseconds since 1970
 	pending  atomic.Uint64                   // what the stream had more, when the newest event was read
 	count    counters
 	warned   [kinds]atomic.Bool
@@ -226,6 +229,11 @@ func (b *Backplane) awaitUp(ctx context.Context) error {
 }
 
 var errNoConnection = errors.New("there is no connection to NATS")
+
+// Name is what stream this is, as every process that stands on it calls it. Any goroutine.
+func (b *Backplane) Name() string {
+	return fmt.Sprintf("%s (subjects %s>, made at %s)", b.o.Stream, b.prefix, time.Unix(0, b.epoch.Load()).UTC().Format(time.RFC3339Nano))
+}
 
 // Ready tells why this node should not be sent new streams and events; nil where it should. Any
 // goroutine.

@@ -39,13 +39,14 @@ func held(t *testing.T, n *natsd, change func(*backplane.Options, *topic.Options
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.Since, o.Behind = b.Since(), b.Behind
+	o.Behind = b.Behind
 	s, err := topic.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	shard := s.Follow(func() {})
-	b.Start(s, ring{s})
+	b.Attach(s, ring{s})
+	b.Start(false)
 	t.Cleanup(func() {
 		shard.Done(s.Ring().Head(), 1<<30)
 		s.Drain()
@@ -146,6 +147,7 @@ func TestPublishersAreShedByANodeThatIsBehind(t *testing.T) {
 
 // What was deleted before it was read holds nobody back for ever.
 func TestPurgedStreamHoldsNobodyBack(t *testing.T) {
+	t.Parallel()
 	n := startNATS(t)
 	b, s, shard := held(t, n, func(o *backplane.Options, _ *topic.Options) { o.MaxBehind = time.Hour })
 	_, js := client(t, n)
@@ -178,6 +180,7 @@ func TestPurgedStreamHoldsNobodyBack(t *testing.T) {
 
 // Over HTTP it is a 503 with Retry-After, as for shards; drain ends the wait.
 func TestNodeThatIsBehindAnswers503(t *testing.T) {
+	t.Parallel()
 	n := startNATS(t)
 	node := servertest.Start(t, On(n), func(c *server.Config) {
 		c.NatsMaxBehind, c.PublishWait = time.Millisecond, time.Millisecond

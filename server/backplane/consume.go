@@ -24,6 +24,9 @@ type Sink interface {
 	// Append takes events in their order; what is not newer than what was there is left out. It may
 	// wait. An error means that nothing more is wanted.
 	Append([]topic.Arrival) error
+	// Begin says, before anything else but what quiet topics had last was appended, from which id on there
+	// is a history; newest tells that no topic's newest event is missing.
+	Begin(since uint64, newest bool)
 	// Lose says that of the events up to an id some are gone that were never appended; the stream has
 	// reached an id without them, or 0.
 	Lose(id, reached uint64)
@@ -39,17 +42,19 @@ const (
 	mostBackoff = 2 * time.Second
 )
 
-// Since is the id from which on the node will have the stream's events, once it is filled.
-func (b *Backplane) Since() uint64 { return b.lastSeen.Load() }
-
-// Start begins to read the stream into the sink, and what is published is judged by the sequencer.
-// Call it once, before Publish.
-func (b *Backplane) Start(seq *topic.Sequencer, sink Sink) {
+// Attach says where the events go, and that what is published is judged by the sequencer. Call it once,
+// before Publish.
+func (b *Backplane) Attach(seq *topic.Sequencer, sink Sink) {
 	b.seq, b.sink = seq, sink
 	b.follows.Store(seq)
-	if newest := seq.NewestID(); newest > b.last {
-		b.last = newest // it has gone on from another process
-		b.lastSeen.Store(newest)
+}
+
+// Start begins to read the stream. One that goes on for another process begins behind the newest id
+// there is. Call it once, after Attach.
+func (b *Backplane) Start(goesOn bool) {
+	if b.fresh = !goesOn; goesOn {
+		b.last = b.seq.NewestID()
+		b.lastSeen.Store(b.last)
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	b.stop = stop
@@ -62,6 +67,9 @@ func (b *Backplane) Filled() <-chan struct{} { return b.filled }
 // consume reads until ctx ends. Whatever ends a reading, the next one begins behind the last event.
 func (b *Backplane) consume(ctx context.Context) {
 	defer b.fillers.Do(func() { close(b.filled) })
+	if b.fresh {
+		b.sink.Begin(b.last, b.recall(ctx))
+	}
 	wait := time.Duration(0)
 	var gone time.Time // since when there is no stream
 	for sleep(ctx, wait) == nil {
@@ -110,15 +118,8 @@ func (b *Backplane) read(ctx context.Context, gone *time.Time) error {
 		b.fillers.Do(func() { close(b.filled) })
 	}
 
-	config := jetstream.ConsumerConfig{
-		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
-		OptStartSeq:       b.last + 1,
-		AckPolicy:         jetstream.AckNonePolicy,
-		MaxDeliver:        1,
-		MemoryStorage:     true,
-		Replicas:          1,
-		InactiveThreshold: readIdle,
-	}
+	config := readerConfig()
+	config.DeliverPolicy, config.OptStartSeq = jetstream.DeliverByStartSequencePolicy, b.last+1
 	if b.filtered {
 		config.FilterSubject = b.prefix + ">"
 	}
@@ -187,7 +188,8 @@ func (b *Backplane) forget(c jetstream.Consumer) {
 func (b *Backplane) compare(info *jetstream.StreamInfo) {
 	st := &info.State
 	b.checked, b.jumped = time.Now(), 0
-	anew := !info.Created.Equal(b.epoch)
+	b.look(info)
+	anew := info.Created.UnixNano() != b.epoch.Load()
 	switch {
 	case st.LastSeq < b.last:
 		// Ids run backwards: it can only be another stream, or one restored from an older copy.
@@ -208,7 +210,7 @@ func (b *Backplane) compare(info *jetstream.StreamInfo) {
 		b.last = at
 		b.behind.anew(at)
 	}
-	b.epoch = info.Created
+	b.epoch.Store(info.Created.UnixNano())
 	b.lastSeen.Store(b.last)
 }
 
@@ -289,6 +291,7 @@ func (b *Backplane) jump(ctx context.Context, seq uint64) {
 		}
 		upTo := seq - 1
 		if info, err := b.streamInfo(ctx); err == nil {
+			b.look(info)
 			upTo = max(upTo, info.State.LastSeq)
 		}
 		b.jumped = upTo + 1

@@ -130,6 +130,7 @@ func TestPublishWaitsForNATS(t *testing.T) {
 
 // A leader that goes takes nothing with it that was acknowledged.
 func TestLeaderChange(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t)
 	a, b := servertest.Start(t, On(cluster...)), servertest.Start(t, On(cluster...))
 	alice, bob := a.Subscribe(t, "news"), b.Subscribe(t, "news")
@@ -209,6 +210,7 @@ func TestRetentionBeforeItWasReadIsAGap(t *testing.T) {
 
 // A stream deleted and made anew by Penstock goes on with greater ids, behind a gap.
 func TestStreamMadeAnew(t *testing.T) {
+	t.Parallel()
 	n := startNATS(t)
 	a, b := servertest.Start(t, On(n)), servertest.Start(t, On(n))
 	alice, bob := a.Subscribe(t, "news"), b.Subscribe(t, ">")
@@ -239,6 +241,7 @@ func TestStreamMadeAnew(t *testing.T) {
 
 // Where the new stream's ids run backwards everybody is told by a gap, and goes on in the new ids.
 func TestStreamThatRunsBackwards(t *testing.T) {
+	t.Parallel()
 	n := startNATS(t)
 	_, js := client(t, n)
 	makeStream(t, js, nil)

@@ -40,7 +40,8 @@ func (b *Backplane) openStream(deadline time.Time) error {
 	if err := b.judgeStream(info); err != nil {
 		return err
 	}
-	b.epoch = info.Created
+	b.epoch.Store(info.Created.UnixNano())
+	b.look(info)
 	b.target = info.State.LastSeq
 	b.last = fillFrom(&info.State, b.o.RingSize) - 1
 	b.lastSeen.Store(b.last)

@@ -10,7 +10,6 @@ import (
 	"cmp"
 	"maps"
 	"slices"
-	"strconv"
 )
 
 // A barrier is where the shards stand still.
@@ -94,7 +93,7 @@ func (sh *shard) beginAnew() {
 		l.fell, l.unknown, l.topics, l.fellUntil = false, false, nil, 0
 		l.skim, l.bare, l.known, l.reason = false, false, known{}, GapRestart
 		if s := l.opening; s != nil && s.Resume {
-			s.Resume, s.BadID = false, strconv.FormatUint(s.LastID, 10)
+			s.forgetID()
 		}
 	}
 }

@@ -10,7 +10,6 @@ package fanout
 
 import (
 	"math/rand/v2"
-	"strconv"
 	"time"
 
 	"penstock/encode"
@@ -35,7 +34,7 @@ func (sh *shard) join(j joiner) {
 	// the newest is the sequencer's to say, for another shard may have read, and shown,
 	// more than this one.
 	if s.Resume && s.LastID > sh.seq.NewestID() {
-		s.Resume, s.BadID = false, strconv.FormatUint(s.LastID, 10)
+		s.forgetID()
 	}
 	m.onLag = s.OnLag
 	m.told = sh.readID
@@ -53,6 +52,9 @@ func (sh *shard) join(j joiner) {
 		sh.rewind(m, s.Rewind)
 	}
 	l.past.snapshot, l.past.after = s.Snapshot, m.told
+	if s.Rewound {
+		l.past.after = s.Start // what the past touches is not sent again
+	}
 	if _, more := sh.catchUp(m); more {
 		sh.wake(m)
 	}
@@ -97,6 +99,8 @@ func (sh *shard) rewind(m *subscriber, r Rewind) {
 // startID is where m's stream starts, whose first entries were found.
 func (sh *shard) startID(m *subscriber, found []topic.Found) uint64 {
 	switch {
+	case m.lag.opening.Rewound:
+		return m.lag.opening.Start
 	case !m.lag.past.rewind:
 		return m.told
 	case len(found) > 0:
@@ -107,18 +111,18 @@ func (sh *shard) startID(m *subscriber, found []topic.Found) uint64 {
 
 // appendOpening appends the first block: how long to wait before coming back,
 // and the id where the stream starts, so that a client that is cut off before
-// its first event resumes where it began. A client whose own id can't be gets no
+// its first event resumes where it began; and the past that it brings with it. A client whose own id can't be gets no
 // id but the gap's.
 func (sh *shard) appendOpening(buf []byte, s *Subscription, start uint64) []byte {
 	retry := sh.retry()
 	withID := s.BadID == ""
 	if s.Hello {
-		buf = encode.AppendHello(buf, retry, start, withID, s.Resume, sh.version)
+		buf = encode.AppendHello(buf, retry, start, withID, s.Resume && !s.Rewound, sh.version)
 	} else {
 		buf = encode.AppendStart(buf, retry, start, withID)
 	}
 	if withID {
-		return buf
+		return append(buf, s.Past...)
 	}
 	// Nobody knows what lies between an id that can't be and where the stream goes on.
 	g := encode.Gap{Topics: s.names(), After: s.BadID, Before: max(start+1, sh.seq.BeforeID()), Reason: encode.GapUnknownID}

@@ -70,6 +70,7 @@ func (sh *shard) nextSlice(m *subscriber) slice {
 	if l.opening != nil {
 		s.told = sh.startID(m, found)
 		buf = sh.appendOpening(buf, l.opening, s.told)
+		s.told = max(s.told, m.told) // with a past of its own it starts before that
 	}
 	if s.gap {
 		switch {
@@ -257,13 +258,13 @@ func (sh *shard) newest(m *subscriber, limit ring.Position) (found []topic.Found
 			// A topic may have been quiet since the audience came, and m is not live yet.
 			topics = sh.seq.Table().Matching(m.audience.wild.patterns, m.told)
 		}
-		lost = sh.forgot(m)
+		lost = max(m.told, l.known.forgotten) < sh.seq.ForgotNewest()
 	}
 	found = sh.found[:0]
 	for _, t := range topics {
 		var gone bool
 		found, gone = sh.seq.AppendLatest(found, t, limit, max(m.told, l.known.floors[t]))
-		lost = lost || gone || l.opening != nil && m.told < t.Since()
+		lost = lost || gone || l.opening != nil && sh.seq.MissesNewest(t, m.told)
 	}
 	sh.found = found
 	sortFound(found)

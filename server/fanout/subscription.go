@@ -31,6 +31,12 @@ type Subscription struct {
 	LastID uint64 // the client's last event id; only with Resume
 	BadID  string // what the client sent as its last event id where that can't be one; "" otherwise
 
+	// With Rewound the ring does not reach back far enough: the stream begins after Start, with Past, the
+	// frames of the events up to LastID, and with Resume goes on from there.
+	Rewound bool
+	Start   uint64
+	Past    []byte
+
 	Rewind   Rewind // where a stream without an id starts
 	Snapshot bool   // the newest event of each topic comes first, if nothing else of it does
 	OnLag    OnLag  // what it gets when it falls off the ring
@@ -62,7 +68,14 @@ func NewSubscription() *Subscription {
 func (s *Subscription) free() {
 	clear(s.Topics)
 	clear(s.Patterns)
+	s.Past = nil
 	subscriptions.Put(s)
+}
+
+// forgetID makes its last id one that can't be.
+func (s *Subscription) forgetID() {
+	s.Resume, s.BadID = false, strconv.FormatUint(s.LastID, 10)
+	s.Rewound, s.Past = false, nil
 }
 
 // A Rewind is how far back a stream without an id starts; the zero value is

@@ -202,7 +202,7 @@ func TestEveryFieldIsHandedOverOrMadeAnew(t *testing.T) {
 		{pace{}, "latest interval stirred cursor beforeID changed due last", "phase marks at"},
 		{wild{}, "patterns held", "round mark"},
 		{packed{}, "places", "shared beat before owing"},
-		{Subscription{}, "Topics Patterns Resume LastID BadID Rewind Snapshot OnLag Hello Latest Interval HTTP10 Coding Form HeartbeatEvent Origin", "Ticket"},
+		{Subscription{}, "Topics Patterns Resume LastID BadID Rewound Start Past Rewind Snapshot OnLag Hello Latest Interval HTTP10 Coding Form HeartbeatEvent Origin", "Ticket"},
 		{Rewind{}, "All Count Since", ""},
 	} {
 		var fields []string
@@ -223,7 +223,7 @@ func TestSubscriptionTravelsWhole(t *testing.T) {
 	p, _ := topic.ParsePattern("a.*")
 	s := Subscription{
 		Topics: []string{"a", "b.c"}, Patterns: []topic.Pattern{p}, Resume: true, LastID: 1 << 60, BadID: "x\"\n",
-		Rewind: Rewind{All: true, Count: 3, Since: time.Hour}, Snapshot: true, OnLag: OnLagClose, Hello: true, Latest: true,
+		Rewound: true, Start: 1 << 59, Past: []byte("data: x\n\n"), Rewind: Rewind{All: true, Count: 3, Since: time.Hour}, Snapshot: true, OnLag: OnLagClose, Hello: true, Latest: true,
 		Interval: time.Second, HTTP10: true, Coding: encode.Gzip, Form: encode.FormEnvelope, HeartbeatEvent: true, Origin: "https://a.b",
 	}
 	v := reflect.ValueOf(s)

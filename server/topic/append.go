@@ -120,12 +120,40 @@ func (s *Sequencer) holdArrived(sc *scratch, name string) {
 	}
 }
 
+// Begin says that history begins after an id, what was appended before being each topic's newest
+// event before it; with newest no topic's is missing, so that who wants the newest alone misses
+// nothing, whenever it was here last. Call it once, before anybody else knows the sequencer.
+func (s *Sequencer) Begin(since uint64, newest bool) {
+	s.Lose(since, since)
+	s.newestKnown.Store(newest)
+}
+
+// MissesNewest tells of somebody who wants each topic's newest event alone, and was told all up to
+// an id, whether the topic may have had a newer one that is not known here. Any goroutine.
+func (s *Sequencer) MissesNewest(t *Topic, after uint64) bool {
+	since := t.Since()
+	if after >= since {
+		return false
+	}
+	// What it has had is known; one that was forgotten has its own since.
+	return !s.newestKnown.Load() || t.newest.Load() == 0 && since > s.table.start.Load()
+}
+
+// ForgotNewest is NewestForgotten for who wants each topic's newest event alone. Any goroutine.
+func (s *Sequencer) ForgotNewest() uint64 {
+	if s.newestKnown.Load() {
+		return s.table.newestForgotten.Load()
+	}
+	return s.table.NewestForgotten()
+}
+
 // Lose says that of the events up to an id some are gone that were never here: the history of every
 // topic is complete only after it. reached is an id that the stream has come to without them, 0 for
 // none: what arrives is newer. Those who live on what was before are told by fanout.Shards.Break.
 func (s *Sequencer) Lose(id, reached uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.newestKnown.Store(false)
 	if s.table.start.Load() < id {
 		s.table.start.Store(id) // first: a topic made from here on has it
 	}
@@ -156,6 +184,7 @@ func (s *Sequencer) Restart(after uint64) {
 		s.byNumber[e.Topic()].isSilent = true
 		s.ring.Drop()
 	}
+	s.newestKnown.Store(false)
 	s.table.start.Store(after)
 	s.table.newestForgotten.Store(0)
 	for i := range s.table.forgotten {
@@ -213,6 +242,42 @@ func (s *Sequencer) IDAt(time int64) uint64 {
 		}
 	}
 	return low
+}
+
+// Reaches tells whether all events since a time, in microseconds since 1970, are in the ring. It errs
+// on the side of no. Any goroutine.
+func (s *Sequencer) Reaches(time int64) bool {
+	e, _, ok := s.ring.Oldest()
+	id := s.IDAt(time)
+	return ok && id >= e.ID() && id > s.table.start.Load()
+}
+
+// Holds tells whether a topic's newest n events are in reach, or all that it has had after an id are.
+// It errs on the side of no. Any goroutine.
+func (s *Sequencer) Holds(name string, n int, after uint64) bool {
+	start := s.table.start.Load()
+	t, ok := s.table.Lookup(name)
+	if !ok {
+		since := max(start, s.table.slot(name).Load())
+		return after >= since || s.newestKnown.Load() && since <= start // nothing
+	}
+	l := s.newestBefore(t, ring.None)
+	switch {
+	case l.none():
+		return !s.MissesNewest(t, after)
+	case l.gone():
+		return false
+	}
+	top := l.entry.Number()
+	if l.entry.Kind() == ring.End {
+		n++
+	}
+	if top >= uint64(n) {
+		if first := s.numbered(t, l, top-uint64(n)+1); !first.gone() {
+			return true
+		}
+	}
+	return !s.Lost(t, after)
 }
 
 // Misses tells whether something of the topics and patterns newer than an id may be out of reach

@@ -30,7 +30,8 @@ func inRing(s *Sequencer) (ids []uint64) {
 
 // What arrives keeps its id and time; what was here already is left out.
 func TestArrivalsKeepTheirIDs(t *testing.T) {
-	s := open(t, Options{Backplane: true, Since: 4})
+	s := open(t, Options{Backplane: true})
+	s.Begin(4, false)
 	if s.NewestID() != 4 || s.StartID() != 0 || s.BeforeID() != 5 {
 		t.Errorf("at start: newest %d, start %d, before %d; want 4, 0, 5", s.NewestID(), s.StartID(), s.BeforeID())
 	}
@@ -175,5 +176,27 @@ func TestIDAtTime(t *testing.T) {
 		if got := s.IDAt(time); got != want {
 			t.Errorf("since %d: after id %d; want %d", time, got, want)
 		}
+	}
+}
+
+// A topic's newest event that was here before history begins is known to who wants the newest alone;
+// nothing else of it is.
+func TestNewestFromBeforeHistoryIsNotMissed(t *testing.T) {
+	s := open(t, Options{Backplane: true})
+	s.Follow(func() {})
+	arrive(t, s, "quiet", 5)
+	s.Begin(100, true)
+	arrive(t, s, "busy", 101)
+	quiet, _ := s.Table().Lookup("quiet")
+	other := s.Table().Acquire("other", 0)
+	if s.MissesNewest(quiet, 3) || s.MissesNewest(other, 3) || !s.Lost(quiet, 3) || !s.Misses([]string{"quiet"}, nil, 3) || s.ForgotNewest() != 0 {
+		t.Error("the newest of a quiet topic is missed, or its history is not")
+	}
+	if got := inRing(s); !equalIDs(got, 5, 101) || s.BeforeID() != 101 {
+		t.Errorf("in the ring: %d, before %d; want 5 and 101, before 101", got, s.BeforeID())
+	}
+	s.Lose(150, 0)
+	if !s.MissesNewest(quiet, 3) || !s.MissesNewest(other, 149) || s.MissesNewest(other, 150) || s.ForgotNewest() != 150 {
+		t.Error("what was lost may have been the newest")
 	}
 }

@@ -19,14 +19,18 @@ func (s *Sequencer) feedGate(behind func() bool) gate {
 // more. The errors are ErrOverload and ErrDraining. Any goroutine but a shard's thread.
 func (s *Sequencer) AwaitFeed(patient bool) error {
 	for {
+		if s.frozen.Load() && !patient {
+			s.awaitThaw()
+		}
+		if s.draining.Load() && !patient {
+			return ErrDraining
+		}
 		_, err := s.feed.pass(patient, 0)
 		switch {
 		case err == errFrozen:
 			s.awaitThaw()
 		case patient:
 			return nil
-		case s.draining.Load():
-			return ErrDraining
 		default:
 			return err
 		}
@@ -35,3 +39,13 @@ func (s *Sequencer) AwaitFeed(patient bool) error {
 
 // FeedMoved tells that Append may not be too far behind any more. Any goroutine.
 func (s *Sequencer) FeedMoved() { s.feed.knock() }
+
+// Change calls f, which changes what there is (Begin, Lose, Restart), while the sequencer is not frozen; not
+// at all once it drains. The goroutine of Append.
+func (s *Sequencer) Change(f func()) {
+	if _, err := s.enter(passes, 0); err != nil {
+		return
+	}
+	defer s.leave()
+	f()
+}

@@ -32,10 +32,9 @@ type Options struct {
 	PublishWait time.Duration // how long a publisher waits at the most; 0: 10 s
 	MaxWaiting  int           // how many wait at the most, more are refused; 0: 1,024
 
-	// Backplane says that events get their ids elsewhere and come by Append alone. History here is
-	// complete from the id Since on.
+	// Backplane says that events get their ids elsewhere and come by Append alone. Begin says from
+	// which id on history here is complete.
 	Backplane bool
-	Since     uint64
 	Behind    func() bool // with a backplane: whether Append is so far behind it that publishers wait; nil: never. Any goroutine
 
 	After uint64 // ids begin after it, as well as after the present time: the newest of an earlier life; 0: unknown
@@ -73,8 +72,9 @@ type Sequencer struct {
 	mostBound  int   // bytes that it never may
 	followers  []*Follower
 
-	startID atomic.Uint64 // moved on only by Restart
-	base    atomic.Uint64 // the newest id while there is no entry: moved on only by Restart and Lose
+	newestKnown atomic.Bool   // every topic's newest event was here, be it older than since; see Begin
+	startID     atomic.Uint64 // moved on only by Restart
+	base        atomic.Uint64 // the newest id while there is no entry: moved on only by Restart and Lose
 
 	gate gate
 	feed gate // of publishers whose events come by Append
@@ -124,7 +124,7 @@ func New(o Options) (*Sequencer, error) {
 	}
 	start, known := max(uint64(max(o.Now(), 0)), o.After), uint64(0)
 	if o.Backplane {
-		start, known = 0, o.Since
+		start, known = 0, 0
 	}
 	if o.Past != nil {
 		start, known = o.Past.StartID, o.Past.known
@@ -204,10 +204,10 @@ func (s *Sequencer) NewestID() uint64 { return max(s.base.Load(), s.ring.NewestI
 func (s *Sequencer) Backplane() bool { return s.backplane }
 
 // BeforeID returns the id at the ring's tail, or one more than the newest where the ring is
-// empty: what a gap gives as its end. Any goroutine.
+// empty, and not less than where history begins: what a gap gives as its end. Any goroutine.
 func (s *Sequencer) BeforeID() uint64 {
 	if e, _, ok := s.ring.Oldest(); ok {
-		return e.ID()
+		return max(e.ID(), s.table.start.Load()+1)
 	}
 	return s.NewestID() + 1
 }

@@ -29,6 +29,7 @@ type State struct {
 	numbers         uint64
 	newestForgotten uint64
 	known           uint64 // the id from which on names that were never here are known
+	newestKnown     bool
 	slots           []forgottenSlot
 	topics          []topicState
 	keys            []keyState
@@ -72,7 +73,7 @@ func (s *Sequencer) Export() *State {
 	defer s.mu.Unlock()
 	tb := s.table
 	st := &State{
-		StartID: s.startID.Load(), known: tb.start.Load(), LastID: s.lastID, LastTime: s.lastTime, Dropped: s.dropped.Load(),
+		StartID: s.startID.Load(), known: tb.start.Load(), newestKnown: s.newestKnown.Load(), LastID: s.lastID, LastTime: s.lastTime, Dropped: s.dropped.Load(),
 		Tail: s.ring.Tail(), Head: s.ring.Head(),
 		Events: s.events, Bytes: s.bytes, Lost: s.forgotten,
 		seed: tb.seed, numbers: tb.numbers.Load(), newestForgotten: tb.newestForgotten.Load(),
@@ -114,6 +115,7 @@ func (st *State) Code(c *handover.Coder) {
 	for _, v := range []*uint64{&st.StartID, &st.LastID, &st.Dropped, &st.Events, &st.Bytes, &st.Lost, &st.seed[0], &st.seed[1], &st.numbers, &st.newestForgotten, &st.known} {
 		handover.Num(c, v)
 	}
+	c.Bool(&st.newestKnown)
 	handover.Num(c, &st.LastTime)
 	handover.Num(c, &st.Tail)
 	handover.Num(c, &st.Head)
@@ -149,6 +151,7 @@ func (s *Sequencer) goOn(st *State) {
 	s.lastID, s.lastTime = st.LastID, st.LastTime
 	s.events, s.bytes, s.forgotten = st.Events, st.Bytes, st.Lost
 	s.dropped.Store(st.Dropped)
+	s.newestKnown.Store(st.newestKnown)
 	s.base.Store(st.LastID)
 	s.settled.Store(uint64(st.Head))
 	s.table.seed = st.seed
