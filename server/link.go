@@ -107,10 +107,11 @@ func (l *link) hear() error {
 type hello struct {
 	version, layout, segment int
 	build                    string
+	carrier                  string // Server.carriedBy
 }
 
-func newHello(segment int) hello {
-	return hello{version: handoverVersion, layout: ring.Layout, segment: segment, build: BuildInfo()}
+func newHello(segment int, carrier string) hello {
+	return hello{version: handoverVersion, layout: ring.Layout, segment: segment, build: BuildInfo(), carrier: carrier}
 }
 
 func (h *hello) code(c *handover.Coder) {
@@ -122,6 +123,7 @@ func (h *hello) code(c *handover.Coder) {
 	}
 	handover.Num(c, &h.layout)
 	handover.Num(c, &h.segment)
+	c.String(&h.carrier)
 }
 
 // check tells why this process can't take over from that one.

@@ -60,17 +60,13 @@ func TakeOver(c Config, log *slog.Logger, from *Predecessor) (*Server, error) {
 		log = slog.Default()
 	}
 	defer from.close()
-	err := c.Check()
-	if err == nil && c.hasNats() {
-		err = errBackplane
-	}
-	if err != nil {
+	if err := c.Check(); err != nil {
 		from.link.say(err)
 		return nil, err
 	}
 	s := newServer(c, log)
-	past := &past{from: from, log: log}
-	err = past.takeRing(c.UpgradeTimeout)
+	past := &past{from: from, log: log, connect: s.connect}
+	err := past.takeRing(c.UpgradeTimeout)
 	if err == nil {
 		s.past = past
 		err = s.open()
@@ -108,6 +104,8 @@ type past struct {
 	debug     int32              // -1: none
 	began     time.Time
 	keepState func() // begins to keep the state file
+
+	connect func(carrier string) error // is told what carries the events there, while nothing is frozen yet
 }
 
 // takeRing takes the ring and then, everything being frozen there, all the rest.
@@ -120,6 +118,9 @@ func (p *past) takeRing(timeout time.Duration) error {
 		return l.in.Err()
 	}
 	err := h.check()
+	if err == nil && p.connect != nil {
+		err = p.connect(h.carrier)
+	}
 	if err == nil {
 		p.copy, err = ring.NewCopy(h.segment)
 	}
@@ -268,6 +269,9 @@ func (s *Server) agree() error {
 	p.keepState()
 	s.shards.Thaw()
 	s.sequencer.Thaw()
+	if s.backplane != nil {
+		s.backplane.Start(true)
+	}
 	for _, a := range s.acceptors() {
 		a.Thaw()
 	}

@@ -36,8 +36,6 @@ import (
 // ErrFirstProcess is the answer of a server that is process 1: when it ends, so does everything.
 var ErrFirstProcess = errors.New("process 1 can't hand over, for its container ends with it: drain it (SIGTERM) and start another container instead")
 
-var errBackplane = errors.New("with --nats there are other nodes for its streams: drain (SIGTERM) and start anew; each goes on elsewhere with its last id")
-
 // precopyLeft is how few bytes of the ring may be left to copy when everything is frozen.
 const precopyLeft = 1 << 20
 
@@ -52,8 +50,8 @@ func (s *Server) Upgrade(ctx context.Context, cmd *exec.Cmd, done func()) error 
 	switch {
 	case s.pid() == 1:
 		return ErrFirstProcess
-	case s.backplane != nil:
-		return errBackplane
+	case s.config.NatsEmbedded != "":
+		return errEmbedded
 	case s.drains.Load():
 		return errors.New("the server drains: there is nothing to hand over")
 	}
@@ -93,7 +91,7 @@ func (s *Server) handOver(n *next, done func()) (streams int, paused time.Durati
 	l := n.link
 	l.within(s.current().UpgradeTimeout)
 	r := s.sequencer.Ring()
-	who := newHello(r.SegmentSize())
+	who := newHello(r.SegmentSize(), s.carriedBy())
 	if who.code(l.out); l.out.Flush() != nil {
 		return 0, 0, l.failed()
 	}

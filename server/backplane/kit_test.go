@@ -24,6 +24,7 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv("PENSTOCK_TEST_EMBEDDED"); dir != "" {
 		serveUntilKilled(dir)
 	}
+	takeOver()
 	goleak.VerifyTestMain(m,
 		goleak.IgnoreAnyFunction("github.com/cloudwego/netpoll.(*defaultPoll).Wait"),
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),
