@@ -20,6 +20,11 @@ func churning(url string) Config {
 func TestChurnMissesNothingWhereResumesWork(t *testing.T) {
 	t.Parallel()
 	s := newFaultyServer(t)
+	var missed atomic.Int64
+	s.resume = func(frames []string) []string {
+		missed.Add(int64(len(frames)))
+		return frames
+	}
 	r := mustRun(t, churning(s.URL))
 	if r.Streams.missing() != 0 || r.Streams.Doubled != 0 || r.Streams.Resumed < 5 || r.Streams.Resumed != r.Streams.Left || r.Streams.Blank != 0 {
 		t.Errorf("%+v", r.Streams)
@@ -27,8 +32,10 @@ func TestChurnMissesNothingWhereResumesWork(t *testing.T) {
 	if want := r.Publish.Published * 20; r.Streams.Events != want || r.Resume.Count == 0 || r.Resume.Count > int64(r.Streams.Resumed) {
 		t.Errorf("%d delivered, want %d; %d resumes timed of %d", r.Streams.Events, want, r.Resume.Count, r.Streams.Resumed)
 	}
-	if r.Latency.Max > 90_000 && r.Client.ReaderWait < 0.1 {
-		t.Errorf("latency of up to %d us: what was missed while away counts as late", r.Latency.Max)
+	// Half of it: on a busy machine a subscriber may leave again before it has read what it missed,
+	// which the server then sends twice.
+	if untimed := int64(r.Streams.Events) - r.Latency.Count; missed.Load() == 0 || untimed < missed.Load()/2 {
+		t.Errorf("%d events have no latency, and %d were missed: what was missed while away counts as late", untimed, missed.Load())
 	}
 }
 
