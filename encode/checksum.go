@@ -16,13 +16,8 @@ import (
 // crcPeriod is the number of different powers of x.
 const crcPeriod = 1<<32 - 1
 
-// combineCRC returns the CRC-32 of two pieces, one after the other: from the CRC
-// of each and the length of the second.
-func combineCRC(first, second uint32, length uint64) uint32 {
-	return shiftCRC(first, length) ^ second
-}
-
-// shiftCRC returns crc times x^(8n). It takes some 200 ns at most.
+// shiftCRC returns crc times x^(8n): added (xor) to the CRC-32 of n bytes it makes that of the two
+// pieces, one after the other. It takes some 200 ns at most.
 func shiftCRC(crc uint32, n uint64) uint32 {
 	return timesPower(crc, n%crcPeriod*8%crcPeriod)
 }

@@ -349,9 +349,6 @@ func (s *Server) AdminAddr() net.Addr {
 	return s.admin.Addr()
 }
 
-// DebugAddr is the address of the debug door, nil where there is none.
-func (s *Server) DebugAddr() net.Addr { return s.debugAddr }
-
 // Laggards describes the n streams that are furthest behind. Any goroutine.
 func (s *Server) Laggards(n int) []fanout.StreamInfo { return s.shards.Laggards(n) }
 

@@ -53,13 +53,6 @@ func (s *shares) exit(a netip.Addr) {
 	}
 }
 
-// size is how many networks have something.
-func (s *shares) size() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.has)
-}
-
 // Addresses count the connections of each Network, streams among them, for as long as there is a
 // limit. A connection is known by its descriptor while it is an Acceptor's, and by a ticket as a
 // stream: descriptors may be others in a shard's table. Any goroutine.

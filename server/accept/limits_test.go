@@ -513,3 +513,10 @@ func TestAddressesCountWhoComesFromElsewhere(t *testing.T) {
 		t.Errorf("%d networks are left", here.Len())
 	}
 }
+
+// size is how many networks have something.
+func (s *shares) size() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.has)
+}

@@ -13,9 +13,9 @@ import (
 	"penstock/server/topic"
 )
 
-// StatsTopic is the topic that carries the figures of /stats: an event of the type "stats" once a
+// statsTopic is the topic that carries the figures of /stats: an event of the type "stats" once a
 // second, while it has subscribers.
-const StatsTopic = "$penstock.stats"
+const statsTopic = "$penstock.stats"
 
 // statsType tells the page these events from those of the other topics on its stream.
 const statsType = "stats"
@@ -39,7 +39,7 @@ func (a *API) Run(ctx context.Context) {
 
 // publishStats publishes one snapshot, if somebody is there to see it.
 func (a *API) publishStats() {
-	t, ok := a.o.Sequencer.Table().Lookup(StatsTopic)
+	t, ok := a.o.Sequencer.Table().Lookup(statsTopic)
 	if !ok || t.Subscribers() == 0 {
 		return
 	}
@@ -47,7 +47,7 @@ func (a *API) publishStats() {
 	if err != nil {
 		panic("api: publishStats: " + err.Error())
 	}
-	_, err = a.o.Sequencer.PublishOwn(&topic.Publication{Topic: StatsTopic, Event: encode.Event{Type: statsType, Data: data}})
+	_, err = a.o.Sequencer.PublishOwn(&topic.Publication{Topic: statsTopic, Event: encode.Event{Type: statsType, Data: data}})
 	var large *topic.FrameTooLargeError
 	if err != nil && !errors.Is(err, topic.ErrDraining) && !errors.As(err, &large) {
 		panic("api: publishStats: " + err.Error())

@@ -177,7 +177,7 @@ func TestStatsTopicIsFedWhileItHasSubscribers(t *testing.T) {
 		t.Errorf("published without a subscriber: %q", got)
 	}
 	table := a.o.Sequencer.Table()
-	tp := table.Acquire(StatsTopic, 0)
+	tp := table.Acquire(statsTopic, 0)
 	a.publishStats()
 	got := events(t, a)
 	if len(got) != 1 || !strings.HasPrefix(got[0], "$penstock.stats event: stats\ndata: {") {
@@ -276,7 +276,7 @@ func withTraffic(t *testing.T) *API {
 	})
 	publishOne(t, a, "a", "x")
 	long(t, a, raw("GET /nothing"))
-	if _, err := a.o.Sequencer.PublishOwn(&topic.Publication{Topic: StatsTopic, Event: encode.Event{}}); err != nil {
+	if _, err := a.o.Sequencer.PublishOwn(&topic.Publication{Topic: statsTopic, Event: encode.Event{}}); err != nil {
 		t.Fatal(err)
 	}
 	return a

@@ -66,14 +66,6 @@ func embed(o *Options, log *slog.Logger) (*server.Server, error) {
 	return s, nil
 }
 
-// EmbeddedURL is where others reach the embedded server; "" where nobody does.
-func (b *Backplane) EmbeddedURL() string {
-	if b.embedded == nil || b.o.EmbeddedListen == "" {
-		return ""
-	}
-	return b.embedded.ClientURL()
-}
-
 // natsLog is the embedded server's log. What it says of its start is for who debugs.
 type natsLog struct{ log *slog.Logger }
 

@@ -109,9 +109,6 @@ func (f *Feeds) Run(ctx context.Context) error {
 	}
 }
 
-// Refused is how many events the server did not take while Run went on. After Run has returned.
-func (f *Feeds) Refused() uint64 { return f.refused }
-
 // machineClock is the machine's clock.
 type machineClock struct{}
 

@@ -214,7 +214,7 @@ func TestRecordingIsWhole(t *testing.T) {
 	if week := r.quakes[len(r.quakes)-1].due * quakeSpeed; week < 6*24*time.Hour || week > 7*24*time.Hour {
 		t.Errorf("the recording lasts %v, want about a week", week)
 	}
-	regions := Regions()
+	regions := regionNames()
 	if len(regions) < 24 || len(regions) > 80 {
 		t.Errorf("%d regions, want a few dozens", len(regions))
 	}
@@ -262,10 +262,10 @@ func TestRegion(t *testing.T) {
 }
 
 func TestSymbols(t *testing.T) {
-	all := Symbols()
+	all := symbolNames()
 	sorted := slices.Clone(all)
 	slices.Sort(sorted)
-	if len(all) != 500 || len(slices.Compact(sorted)) != 500 || all[0] != "ACME" || !slices.Equal(all, Symbols()) {
+	if len(all) != 500 || len(slices.Compact(sorted)) != 500 || all[0] != "ACME" || !slices.Equal(all, symbolNames()) {
 		t.Errorf("%d symbols, %d different, the first %q: want 500, ACME first, the same each time", len(all), len(slices.Compact(sorted)), all[0])
 	}
 }
@@ -286,8 +286,8 @@ func TestRefusals(t *testing.T) {
 		return nil
 	}
 	f := run(t, h, 1)
-	if len(h.events) != 100 || int(f.Refused()) != tries-100 || f.Refused() == 0 {
-		t.Errorf("%d events, %d refused after %d tries", len(h.events), f.Refused(), tries)
+	if len(h.events) != 100 || int(f.refused) != tries-100 || f.refused == 0 {
+		t.Errorf("%d events, %d refused after %d tries", len(h.events), f.refused, tries)
 	}
 
 	broken := errors.New("broken")

@@ -7,7 +7,6 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -135,19 +134,4 @@ func Region(place string) string {
 		return "elsewhere"
 	}
 	return strings.Join(words, "-")
-}
-
-// Regions answers the regions of the recorded quakes, sorted: `demo.quakes.` and one of them is
-// a topic of the demo. Any goroutine.
-func Regions() []string {
-	r, err := newReplay(recording, quakeSpeed)
-	if err != nil {
-		return nil
-	}
-	var names []string
-	for _, q := range r.quakes {
-		names = append(names, strings.TrimPrefix(q.topic, "demo.quakes."))
-	}
-	slices.Sort(names)
-	return slices.Compact(names)
 }

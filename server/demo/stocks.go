@@ -63,7 +63,7 @@ type ticker struct {
 func newTicker(seed uint64) *ticker {
 	t := &ticker{rng: rand.New(rand.NewPCG(seed, 0x70656e73746f636b))}
 	total := 0.0
-	for i, symbol := range Symbols() {
+	for i, symbol := range symbolNames() {
 		t.stocks = append(t.stocks, stock{
 			symbol: symbol,
 			topic:  "demo.stocks." + symbol,
@@ -156,16 +156,16 @@ func appendTrade(dst []byte, s *stock, size int64, now time.Time) []byte {
 func cents(x float64) float64 { return math.Round(x*100) / 100 }
 
 // busiest are the symbols at the head of the list, busiest first; they have their names from
-// what stands along a river. The others are invented by Symbols.
+// what stands along a river. The others are invented by symbolNames.
 var busiest = []string{
 	"ACME", "WEIR", "FLUME", "SLUCE", "TURBN", "RIVR", "BASN", "SPILL", "SURGE", "VALV",
 	"PIPE", "DRAFT", "BROOK", "DELTA", "LOCKS", "SILT", "GATE", "HEADR", "TAILR", "OXBOW",
 	"CREEK", "DAMS", "EDDY", "FORD",
 }
 
-// Symbols answers the 500 symbols of the simulated ticker, busiest first: `demo.stocks.` and
+// symbolNames answers the 500 symbols of the simulated ticker, busiest first: `demo.stocks.` and
 // one of them is a topic of the demo. They are the same in every run. Any goroutine.
-func Symbols() []string {
+func symbolNames() []string {
 	// No vowels, and not all of the consonants: nothing that chance writes with these is a word.
 	const letters = "BDJLMPQRTVWXZ"
 	rng := rand.New(rand.NewPCG(500, 500))

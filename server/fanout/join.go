@@ -163,8 +163,8 @@ func gapName(r GapReason) string {
 	return [gapReasons]string{encode.GapLag, encode.GapResume, encode.GapRestart, encode.GapUnknownID}[r]
 }
 
-// AppendHeader appends the response header of a stream. It is the same for HEAD,
-// which is why it is exported. Any goroutine.
+// AppendHeader appends the response header of a stream. That of a HEAD is made by api, whose tests
+// hold it against this one, which is why it is exported. Any goroutine.
 func AppendHeader(dst []byte, s *Subscription, now time.Time) []byte {
 	return appendHeader(dst, s, now.UTC().AppendFormat(nil, dateFormat))
 }

@@ -87,10 +87,6 @@ func New(o Options) *Follower {
 	return &Follower{o: o, client: http.Client{Transport: o.Transport}, lastID: o.LastID, retry: defaultRetry}
 }
 
-// LastID is the id after which the stream would go on: the last one seen. After Run has
-// returned, or inside its function.
-func (f *Follower) LastID() string { return f.lastID }
-
 // errDone is a 204: the server has no more, and a client shall not ask again.
 var errDone = errors.New("204")
 

@@ -261,8 +261,8 @@ func TestCallerEndsIt(t *testing.T) {
 		if !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
 			t.Errorf("each %v, flush %v: %v", c.each, c.flush, err)
 		}
-		if c.each != nil && f.LastID() != "1" {
-			t.Errorf("last id %q, want 1", f.LastID())
+		if c.each != nil && f.lastID != "1" {
+			t.Errorf("last id %q, want 1", f.lastID)
 		}
 		transport.CloseIdleConnections()
 	}

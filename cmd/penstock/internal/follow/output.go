@@ -49,9 +49,6 @@ type Output struct {
 	events int
 }
 
-// Events is how many events were written, gaps not counted.
-func (o *Output) Events() int { return o.events }
-
 // Block writes a block, or keeps it until Flush. The errors are those of W, and ErrStop after
 // Count events.
 func (o *Output) Block(d *encode.Decoded) error {

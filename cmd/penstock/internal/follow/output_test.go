@@ -50,8 +50,8 @@ func TestNDJSON(t *testing.T) {
 	if err != nil || got != want {
 		t.Errorf("%v, got\n%s\nwant\n%s", err, got, want)
 	}
-	if len(gaps) != 1 || gaps[0].Before != 9 || gaps[0].Reason != "lag" || o.Events() != 4 {
-		t.Errorf("gaps %+v, %d events", gaps, o.Events())
+	if len(gaps) != 1 || gaps[0].Before != 9 || gaps[0].Reason != "lag" || o.events != 4 {
+		t.Errorf("gaps %+v, %d events", gaps, o.events)
 	}
 }
 
