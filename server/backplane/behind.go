@@ -10,10 +10,11 @@ import (
 	"time"
 )
 
-// A mark says that the stream had come to a sequence at some time.
+// A mark says that the stream had come to a sequence at some time, and the reading to another.
 type mark struct {
-	seq uint64
-	at  time.Time // not later than it was known
+	seq  uint64
+	at   time.Time // not later than it was known
+	read uint64    // then
 }
 
 // mostMarks bounds the marks; one that is set later is as coarse as it takes.
@@ -33,7 +34,7 @@ type behind struct {
 	marks  []mark        // that were not passed, ascending in both
 	least  time.Duration // between two marks; what comes sooner moves the newest one
 	apart  time.Duration // the same while there are many
-	passed func()        // called without the lock after some were passed
+	passed func()        // called without the lock after something was read
 }
 
 const noMark = ^uint64(0)
@@ -71,11 +72,11 @@ func (h *behind) add(seq uint64, now time.Time) {
 	if n == mostMarks {
 		// Half as many, twice as coarse: the older time with the newer sequence.
 		for i := range n / 2 {
-			h.marks[i] = mark{h.marks[2*i+1].seq, h.marks[2*i].at}
+			h.marks[i] = mark{h.marks[2*i+1].seq, h.marks[2*i].at, h.marks[2*i].read}
 		}
 		h.marks, h.apart = h.marks[:n/2], 2*h.apart
 	}
-	h.marks = append(h.marks, mark{seq, now})
+	h.marks = append(h.marks, mark{seq, now, h.read.Load()})
 }
 
 // pass says that the stream was read up to seq. The reading's goroutine; it takes no lock where no
@@ -84,7 +85,9 @@ func (h *behind) pass(seq uint64) {
 	h.read.Store(seq)
 	if seq >= h.next.Load() {
 		h.forget(func(m mark) bool { return m.seq <= seq })
+		return
 	}
+	h.passed()
 }
 
 // over says that nothing is left to be read of what was known at a time. Any goroutine.
@@ -134,10 +137,39 @@ func (h *behind) by(now time.Time) time.Duration {
 	return max(0, now.Sub(h.base)-time.Duration(at))
 }
 
-// Behind tells whether this node has not read yet what the stream had Options.MaxBehind ago:
-// publishers here wait then. Not while NATS is gone: they wait for that, and hear it. Any goroutine.
+// exceeds tells whether what was not read is older than a time, or will be when it is read at the pace of
+// late: else publishers would fill the stream for that time as fast as it takes it, before they are held
+// back by what shards send at a fraction of it. Any goroutine.
+func (h *behind) exceeds(most time.Duration, now time.Time) bool {
+	age := h.by(now)
+	if age <= most/paceAfter || age > most {
+		return age > most
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.marks) == 0 {
+		return false
+	}
+	read, first := h.read.Load(), h.marks[0]
+	left, done := h.marks[len(h.marks)-1].seq-read, read-first.read // sequences of others are in both
+	return float64(left)*float64(now.Sub(first.at)) > float64(done)*float64(most)
+}
+
+// paceAfter is the part of the time that is allowed after which the reading's pace can be told.
+const paceAfter = 4
+
+// Behind tells whether this node has not read yet what the stream had Options.MaxBehind ago, or is about to
+// come to that: publishers here wait then. Not while NATS is gone: they wait for that, and hear it. Any goroutine.
 func (b *Backplane) Behind() bool {
-	return b.o.MaxBehind > 0 && b.behind.by(time.Now()) > b.o.MaxBehind && b.reading.Load() && b.isUp()
+	return b.o.MaxBehind > 0 && b.behind.exceeds(b.o.MaxBehind, time.Now()) && b.reading.Load() && b.isUp()
+}
+
+// window is how many events of a batch are sent at once: few where the reading is not at the stream's end.
+func (b *Backplane) window() int {
+	if b.behind.by(time.Now()) > b.o.MaxBehind/paceAfter {
+		return lateWindow
+	}
+	return maxWindow
 }
 
 // moved tells publishers who wait that they may look again.

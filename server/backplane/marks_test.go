@@ -33,7 +33,7 @@ func TestBehindIsTheAgeOfWhatWasNotRead(t *testing.T) {
 				}
 				h.known(seq, now)
 				newest = max(newest, seq)
-				known = append(known, mark{seq, now})
+				known = append(known, mark{seq: seq, at: now})
 			}
 			for len(known) > 0 && known[0].seq <= read {
 				known = known[1:]
@@ -70,5 +70,33 @@ func TestNoMarkStaysBehindTheReading(t *testing.T) {
 		if by := h.by(time.Now().Add(time.Hour)); by != 0 {
 			t.Fatalf("round %d: behind by %s after all was read", round, by)
 		}
+	}
+}
+
+// What is left is weighed by the pace of late: publishers wait before it is as old as it may be.
+func TestBehindIsSeenComing(t *testing.T) {
+	const most = 400 * time.Millisecond
+	var h behind
+	h.begin(most/16, func() {})
+	at := func(ms int) time.Time { return h.base.Add(time.Second + time.Duration(ms)*time.Millisecond) }
+	for ms := range 200 { // ten come, one is read
+		h.known(uint64(10*ms+10), at(ms))
+		h.pass(uint64(ms + 1))
+		if want := ms > 100; h.exceeds(most, at(ms)) != want {
+			t.Fatalf("after %d ms: %v", ms, !want)
+		}
+	}
+	for ms := 200; ms < 2400; ms++ { // one is read each; nothing comes
+		h.pass(uint64(ms + 1))
+		left := 2000 - ms - 1
+		switch exceeds := h.exceeds(most, at(ms)); {
+		case left > 420 && !exceeds:
+			t.Fatalf("with %d left, which take as many ms, nobody waits", left)
+		case left < 50 && exceeds && h.by(at(ms)) <= most:
+			t.Fatalf("with %d left publishers wait", left)
+		}
+	}
+	if h.exceeds(most, at(2400)) {
+		t.Error("publishers wait although all was read")
 	}
 }

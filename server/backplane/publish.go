@@ -26,7 +26,8 @@ const (
 
 const (
 	maxInFlight = 16384 // messages that the stream has not acknowledged, of all publishers
-	maxWindow   = 512   // of them, of one batch
+	maxWindow   = 512   // of them, of one batch ...
+	lateWindow  = 64    // ... while this node is behind
 )
 
 // Publish stores an event and returns its id: then it is on its way to every node. The errors are
@@ -60,7 +61,7 @@ func (b *Backplane) PublishBatch(ps []topic.Publication, ids []uint64) (fresh in
 			return 0, err
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), b.o.PublishTimeout)
-		n, more, err := b.publishSome(ctx, ps[done:min(done+maxWindow, len(ps))], ids[done:])
+		n, more, err := b.publishSome(ctx, ps[done:min(done+b.window(), len(ps))], ids[done:])
 		cancel()
 		fresh += more
 		done += n
