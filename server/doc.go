@@ -97,7 +97,7 @@
 // and adopts it: topic.State, fanout.State, accept.Moved; each has one method that is its format in
 // both directions (handover.Coder). The order is that of the ways in: acceptors freeze, then the
 // sequencer, then each shard comes to rest where the ring's head is. Sockets follow by SCM_RIGHTS,
-// sent by the thread whose they are. The old process lets go when the new one has said that it has
+// sent by the thread whose they are, and received by the one whose they will be. The old process lets go when the new one has said that it has
 // all of it, and the new one thaws only when it is told so: at no time are there two who send. Any
 // failure before is a thaw.
 //

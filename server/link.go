@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -20,14 +21,15 @@ import (
 // handoverVersion is the version of everything that is said, and of the formats of topic.State,
 // fanout.State and accept.Moved: another one is refused. It grows with every change of them. What
 // comes before it in a hello never changes.
-const handoverVersion = 2
+const handoverVersion = 3
 
 const (
 	// upgradeVariable tells a process that it is to take over, and by which descriptors.
 	upgradeVariable    = "PENSTOCK_HANDOVER"
 	upgradeDescriptors = "3,4"
 
-	wordGo = "go"
+	wordSent = "sent" // all sockets
+	wordGo   = "go"
 )
 
 // A link is a connection to the other process.
@@ -72,7 +74,7 @@ func (l *link) refusal() error {
 	if l.in.Err() != nil {
 		return nil
 	}
-	_ = l.conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+	_ = l.conn.SetReadDeadline(time.Now().Add(500 * time.Millisecond))
 	if err := l.hear(); err != nil && errors.Is(err, errRefused) {
 		return err
 	}
@@ -168,7 +170,8 @@ func (l *link) takePieces(c *ring.Copy, more func()) error {
 type parts struct {
 	main, admin *accept.Moved
 	debug       string // the debug door's address as it was set
-	sockets     int    // how many come: main's, admin's, the debug door's, the streams'
+	sockets     int    // how many of these come first: main's, admin's, the debug door's
+	portions    []int  // how many streams' come then, into each descriptor table
 }
 
 func (p *parts) code(c *handover.Coder) {
@@ -177,4 +180,16 @@ func (p *parts) code(c *handover.Coder) {
 	p.admin.Code(c)
 	c.String(&p.debug)
 	handover.Num(c, &p.sockets)
+	handover.Numbers(c, &p.portions)
+	if p.sockets < 0 || len(p.portions) == 0 || slices.Min(p.portions) < 0 {
+		c.Fail(fmt.Errorf("%d sockets, and %d for streams", p.sockets, p.portions))
+	}
+}
+
+// streams is how many streams come.
+func (p *parts) streams() (n int) {
+	for _, portion := range p.portions {
+		n += portion
+	}
+	return n
 }

@@ -41,6 +41,7 @@ type Server struct {
 
 	backplane *backplane.Backplane // nil: this machine is alone
 	sequencer *topic.Sequencer
+	tables    *fanout.Tables // for the shards, until there are some; nil: they use the process's
 	shards    *fanout.Shards
 	addresses *accept.Addresses
 	memory    memoryWatch
@@ -82,7 +83,11 @@ func New(c Config, log *slog.Logger) (*Server, error) {
 		log = slog.Default()
 	}
 	s := newServer(c, log)
-	if err := s.open(); err != nil {
+	err := s.look()
+	if err == nil {
+		err = s.open()
+	}
+	if err != nil {
 		s.Close()
 		return nil, err
 	}
@@ -96,9 +101,6 @@ func newServer(c Config, log *slog.Logger) *Server {
 // open makes the parts from the ring outwards; the listeners come last.
 func (s *Server) open() (err error) {
 	c := &s.config
-	if s.files, err = tuning.RaiseFiles(); err != nil {
-		s.log.Warn("fewer descriptors than there could be", "error", err)
-	}
 	s.machine = tuning.Here()
 	s.room = s.machine.Room(s.plan(1))
 	s.memory.limit.Store(s.memoryLimit())
@@ -425,6 +427,9 @@ func (s *Server) Close() {
 		}
 		if s.backplane != nil {
 			s.backplane.Close()
+		}
+		if s.tables != nil {
+			s.tables.Close()
 		}
 		if s.shards != nil {
 			s.shards.Close()

@@ -10,21 +10,40 @@ import (
 	"runtime"
 
 	"penstock/server/fanout"
+	"penstock/server/tuning"
 )
 
-// startShards starts the shards. Where tables of their own are called for and can't be had, there is
-// the process's, which holds as many streams as it can.
-func (s *Server) startShards(o fanout.Options) (err error) {
-	o.Shards = s.shardCount()
-	if n := s.current().MaxConnections; n > s.files.Connections() {
-		apart := o
-		apart.Shards, apart.TableStreams = s.files.Tables(n, o.Shards)
-		apart.Abreast = o.Shards
-		if s.shards, err = fanout.New(apart); err == nil || !errors.Is(err, fanout.ErrNoTables) {
-			return startError(err)
-		}
-		s.log.Warn("shards have no descriptor tables of their own: the limit of open files bounds all streams together", "error", err)
+// look looks at what the process may have, and makes descriptor tables for shards where
+// --max-connections calls for them. Where they can't be had, there is the process's, which holds as
+// many streams as it can. It comes before anything else is opened: tables begin as copies.
+func (s *Server) look() (err error) {
+	if s.files, err = tuning.RaiseFiles(); err != nil {
+		s.log.Warn("fewer descriptors than there could be", "error", err)
 	}
+	n := s.config.MaxConnections
+	if n <= s.files.Connections() {
+		return nil
+	}
+	s.tables, err = fanout.NewTables(s.files.Tables(n, s.shardCount()))
+	if errors.Is(err, fanout.ErrNoTables) {
+		s.log.Warn("shards have no descriptor tables of their own: the limit of open files bounds all streams together", "error", err)
+		return nil
+	}
+	return startError(err)
+}
+
+// rooms is what another process is told of the tables.
+func (s *Server) rooms() fanout.Rooms {
+	if s.tables != nil {
+		return s.tables.Rooms(s.shardCount())
+	}
+	return fanout.Rooms{Each: []int{s.files.Connections()}, Abreast: 1}
+}
+
+// startShards starts the shards.
+func (s *Server) startShards(o fanout.Options) (err error) {
+	o.Shards, o.Abreast, o.Tables = s.shardCount(), s.shardCount(), s.tables
+	s.tables = nil // New takes them over
 	s.shards, err = fanout.New(o)
 	return startError(err)
 }

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"syscall"
@@ -66,7 +67,11 @@ func TakeOver(c Config, log *slog.Logger, from *Predecessor) (*Server, error) {
 	}
 	s := newServer(c, log)
 	past := &past{from: from, log: log, connect: s.connect}
-	err := past.takeRing(c.UpgradeTimeout)
+	err := s.look()
+	if err == nil {
+		past.tables = s.tables
+		err = past.take(s.rooms(), c.UpgradeTimeout)
+	}
 	if err == nil {
 		s.past = past
 		err = s.open()
@@ -100,7 +105,8 @@ type past struct {
 	streams   fanout.State
 	parts     parts
 	doors     []accept.MovedDoor // of both; whoever takes one takes its descriptor out
-	sockets   []int32            // of the streams
+	tables    *fanout.Tables     // where they come into; nil: into the process's
+	sockets   []int32            // of the streams, by numbers of those
 	debug     int32              // -1: none
 	began     time.Time
 	keepState func() // begins to keep the state file
@@ -108,11 +114,69 @@ type past struct {
 	connect func(carrier string) error // is told what carries the events there, while nothing is frozen yet
 }
 
-// takeRing takes the ring and then, everything being frozen there, all the rest.
-func (p *past) takeRing(timeout time.Duration) error {
+// take takes the ring and then, everything being frozen there, all the rest.
+func (p *past) take(rooms fanout.Rooms, timeout time.Duration) error {
 	l := p.from.link
 	l.within(timeout)
 	p.debug = -1
+	if err := p.greet(rooms, timeout); err != nil {
+		return err
+	}
+	if err := l.takePieces(p.copy, func() { l.within(timeout) }); err != nil {
+		return err
+	}
+	p.began = time.Now()
+	l.within(timeout)
+	p.parts.main, p.parts.admin = new(accept.Moved), new(accept.Moved)
+	if p.parts.code(l.in); l.in.Err() != nil {
+		return l.in.Err()
+	}
+	type result struct {
+		own, streams []int32
+		err          error
+	}
+	received := make(chan result, 1)
+	go func() {
+		own, streams, err := p.receive(p.began.Add(timeout))
+		received <- result{own, streams, err}
+		if err != nil {
+			_ = l.conn.SetReadDeadline(time.Unix(1, 0)) // the other one sends no more, and waits to hear why
+		}
+	}()
+	p.sequencer.Code(l.in)
+	p.streams.Code(l.in)
+	l.in.Word(wordSent) // or it was not to be: then nobody waits for sockets
+	err := l.in.Err()
+	var got result
+	select {
+	case got = <-received:
+		if got.err != nil {
+			err = got.err
+		}
+	default:
+		if err != nil {
+			_ = syscall.Shutdown(p.from.sockets, syscall.SHUT_RDWR)
+			if p.tables != nil {
+				p.tables.Abort()
+			}
+		}
+		if got = <-received; err == nil {
+			err = got.err
+		}
+	}
+	p.sockets = got.streams
+	if err != nil {
+		for i := range got.own {
+			drop(&got.own[i])
+		}
+		return err
+	}
+	return p.deal(got.own)
+}
+
+// greet hears who hands over, and says where the streams are to go.
+func (p *past) greet(rooms fanout.Rooms, timeout time.Duration) error {
+	l := p.from.link
 	var h hello
 	if h.code(l.in); l.in.Err() != nil {
 		return l.in.Err()
@@ -128,38 +192,26 @@ func (p *past) takeRing(timeout time.Duration) error {
 		return err
 	}
 	l.say(nil)
-	if err := l.takePieces(p.copy, func() { l.within(timeout) }); err != nil {
-		return err
+	if rooms.Code(l.out); l.out.Flush() != nil {
+		return l.out.Err()
 	}
-	p.began = time.Now()
-	l.within(timeout)
-	p.parts.main, p.parts.admin = new(accept.Moved), new(accept.Moved)
-	if p.parts.code(l.in); l.in.Err() != nil {
-		return l.in.Err()
+	if p.tables == nil {
+		return nil
 	}
-	type result struct {
-		sockets []int32
-		err     error
+	return fanout.SendSockets(p.from.sockets, p.tables.Doors(), time.Now().Add(timeout))
+}
+
+// receive receives the sockets: first those that are no streams.
+func (p *past) receive(until time.Time) (own, streams []int32, err error) {
+	own, err = fanout.ReceiveSockets(p.from.sockets, p.parts.sockets, until)
+	switch {
+	case err != nil:
+	case p.tables != nil:
+		streams, err = p.tables.Receive(p.parts.portions, until)
+	default:
+		streams, err = fanout.ReceiveSockets(p.from.sockets, p.parts.streams(), until)
 	}
-	received := make(chan result, 1)
-	go func() {
-		sockets, err := fanout.ReceiveSockets(p.from.sockets, p.parts.sockets, p.began.Add(timeout))
-		received <- result{sockets, err}
-	}()
-	p.sequencer.Code(l.in)
-	p.streams.Code(l.in)
-	if err := l.in.Err(); err != nil {
-		_ = syscall.Shutdown(p.from.sockets, syscall.SHUT_RDWR)
-		for _, fd := range (<-received).sockets {
-			syscall.Close(int(fd))
-		}
-		return err
-	}
-	got := <-received
-	if got.err != nil {
-		return got.err
-	}
-	return p.deal(got.sockets)
+	return own, streams, err
 }
 
 // deal gives each part its sockets.
@@ -179,10 +231,9 @@ func (p *past) deal(sockets []int32) error {
 	if p.parts.debug != "" && len(sockets) > 0 {
 		p.debug, sockets = sockets[0], sockets[1:]
 	}
-	if len(sockets) != p.streams.Streams() {
-		return fmt.Errorf("%d sockets have come for %d streams", len(sockets), p.streams.Streams())
+	if len(sockets) > 0 || len(p.sockets) != p.streams.Streams() {
+		return fmt.Errorf("%d sockets have come for %d streams, and %d for nobody", len(p.sockets), p.streams.Streams(), len(sockets))
 	}
-	p.sockets = sockets
 	return nil
 }
 
@@ -201,7 +252,9 @@ func (p *past) forget() {
 	}
 	drop(&p.debug)
 	for i := range p.sockets {
-		drop(&p.sockets[i])
+		if p.tables == nil { // else they go with those
+			drop(&p.sockets[i])
+		}
 	}
 }
 
@@ -253,9 +306,10 @@ func (p *past) debugListener(address string) net.Listener {
 func (s *Server) agree() error {
 	p := s.past
 	l := p.from.link
-	if err := s.shards.Adopt(&p.streams, p.sockets); err != nil {
+	if err := s.shards.Adopt(&p.streams, p.parts.portions, p.sockets); err != nil {
 		return err
 	}
+	streams := len(p.sockets)
 	p.sockets = nil
 	s.sequencer.Settle()
 	l.within(s.current().UpgradeTimeout)
@@ -276,7 +330,9 @@ func (s *Server) agree() error {
 		a.Thaw()
 	}
 	p.forget() // of addresses that are not served any more
-	s.log.Info("took over", "streams", p.streams.Streams(), "paused", time.Since(p.began).Round(time.Millisecond).String())
+	p.streams = fanout.State{}
+	s.background.Go(debug.FreeOSMemory) // what all that came has left behind
+	s.log.Info("took over", "streams", streams, "paused", time.Since(p.began).Round(time.Millisecond).String())
 	return nil
 }
 

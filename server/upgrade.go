@@ -8,10 +8,13 @@ package server
 //	old                                             new
 //	start it                          ------------> reads its settings
 //	who am I                          ------------> can I take that?         yes / no, why
+//	                                  <------------ its descriptor tables: rooms, and doors (SCM_RIGHTS)
 //	the ring, while it still moves    ------------> copies
 //	freeze: acceptors, publishers, shards
 //	the rest of the ring, the state   ------------> makes a sequencer, shards, acceptors of it
 //	the sockets (SCM_RIGHTS)          ------------> adopts them, frozen
+//	  listeners, connections: by the socket of the pair that both began with
+//	  streams: each shard its own, by the door of the table where they go on
 //	                                  <------------ ready / why not
 //	go                                ------------> thaws
 //	lets go of the sockets, answers what is in hand, ends
@@ -55,9 +58,6 @@ func (s *Server) Upgrade(ctx context.Context, cmd *exec.Cmd, done func()) error 
 	case s.drains.Load():
 		return errors.New("the server drains: there is nothing to hand over")
 	}
-	if err := s.shards.Movable(); err != nil {
-		return err
-	}
 	began := time.Now()
 	n, err := startNext(cmd)
 	if err != nil {
@@ -98,6 +98,10 @@ func (s *Server) handOver(n *next, done func()) (streams int, paused time.Durati
 	if err := l.hear(); err != nil {
 		return 0, 0, err
 	}
+	rooms, err := s.learnRooms(n)
+	if err != nil {
+		return 0, 0, err
+	}
 	at, err := s.precopy(l)
 	if err != nil {
 		return 0, 0, err
@@ -134,7 +138,11 @@ func (s *Server) handOver(n *next, done func()) (streams int, paused time.Durati
 			s.shards.Thaw()
 		}
 	}()
-	if err := s.send(n, at, st, until); err != nil {
+	portions, err := st.Portions(rooms)
+	if err != nil {
+		return 0, 0, noRoom(err)
+	}
+	if err := s.send(n, at, st, portions, until); err != nil {
 		return 0, 0, err
 	}
 	if err := l.hear(); err != nil {
@@ -183,8 +191,30 @@ func (s *Server) precopy(l *link) (ring.Position, error) {
 	}
 }
 
+// learnRooms hears where the streams are to go, and whether there is room for those that there are
+// now: before anything is frozen for it.
+func (s *Server) learnRooms(n *next) (*fanout.Rooms, error) {
+	l, rooms := n.link, new(fanout.Rooms)
+	if rooms.Code(l.in); l.in.Err() != nil {
+		return nil, l.failed()
+	}
+	if err := rooms.Take(s.shards.Streams()); err != nil {
+		return nil, noRoom(err)
+	}
+	n.doors = []int32{int32(n.sockets)}
+	if rooms.Apart {
+		var err error
+		if n.doors, err = fanout.ReceiveSockets(n.sockets, len(rooms.Each), time.Now().Add(s.current().UpgradeTimeout)); err != nil {
+			return nil, fmt.Errorf("the doors of the new process's descriptor tables: %w", err)
+		}
+	}
+	return rooms, nil
+}
+
+func noRoom(err error) error { return fmt.Errorf("the new process can't take all streams: %w", err) }
+
 // send sends everything else. All is frozen.
-func (s *Server) send(n *next, at ring.Position, st *fanout.State, until time.Time) error {
+func (s *Server) send(n *next, at ring.Position, st *fanout.State, portions []int, until time.Time) error {
 	l, r := n.link, s.sequencer.Ring()
 	for {
 		p, b := r.Piece(at)
@@ -211,7 +241,7 @@ func (s *Server) send(n *next, at ring.Position, st *fanout.State, until time.Ti
 	if debug >= 0 {
 		own = append(own, debug)
 	}
-	parts := parts{main: &moved[0], admin: &moved[1], debug: s.config.Debug, sockets: len(own) + st.Streams()}
+	parts := parts{main: &moved[0], admin: &moved[1], debug: s.config.Debug, sockets: len(own), portions: portions}
 	sent := make(chan error, 1)
 	parts.code(l.out)
 	if l.out.Flush() != nil {
@@ -220,7 +250,7 @@ func (s *Server) send(n *next, at ring.Position, st *fanout.State, until time.Ti
 	go func() {
 		err := fanout.SendSockets(n.sockets, own, until)
 		if err == nil {
-			err = s.shards.Give(st, n.sockets, len(own), until)
+			err = s.shards.Give(st, portions, n.doors, until)
 		}
 		sent <- err
 	}()
@@ -236,6 +266,10 @@ func (s *Server) send(n *next, at ring.Position, st *fanout.State, until time.Ti
 			return why
 		}
 		return err
+	}
+	l.out.Word(wordSent)
+	if l.out.Flush() != nil {
+		return l.failed()
 	}
 	return nil
 }
@@ -257,7 +291,8 @@ func (s *Server) pid() int { return os.Getpid() }
 // A next is the process that is to take over.
 type next struct {
 	link    *link
-	sockets int // the unix socket that sockets go through
+	sockets int     // the unix socket that sockets go through
+	doors   []int32 // and those of streams, by portion: this same one, or one for each table of shards' own
 	cmd     *exec.Cmd
 	certain func() bool // from its call on the end of the context does not end it; false: it has
 	exited  chan struct{}
@@ -321,5 +356,10 @@ func (n *next) ended() string {
 
 func (n *next) close() {
 	n.link.conn.Close()
+	for _, fd := range n.doors {
+		if int(fd) != n.sockets {
+			syscall.Close(int(fd))
+		}
+	}
 	syscall.Close(n.sockets)
 }

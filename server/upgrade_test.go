@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,9 +16,10 @@ import (
 
 	"penstock/server"
 	"penstock/server/servertest"
+	"penstock/server/tuning"
 )
 
-// successor is the program that takes over, and fails at a stage.
+// successor is the program that takes over, or fails at a stage; env are variables to add.
 func successor(stage string, env ...string) *exec.Cmd {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), server.NextStage+"="+stage)
@@ -102,79 +104,168 @@ func haveAll(t *testing.T, all []*servertest.Subscriber, ids []uint64) {
 	}
 }
 
+// apart has shards with descriptor tables of their own, be the limit of open files as it is; it tells
+// --max-connections for whoever takes over from it.
+func apart(t *testing.T) (connections int, option servertest.Option) {
+	t.Helper()
+	files, err := tuning.RaiseFiles()
+	if err != nil || files.Soft > 1<<20 {
+		t.Skipf("no limit of open files to go beyond: %+v, %v", files, err)
+	}
+	connections = int(files.Soft) + 100
+	return connections, func(c *server.Config) { c.MaxConnections = connections }
+}
+
 // A process that can't take over is no harm: the old one goes on with every stream, its publishers
-// see no error, and it says why.
+// see no error, and it says why. That is so with a descriptor table for all, and with one for each
+// shard, on either side.
 func TestFailedUpgradeIsNotNoticed(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer taken.Close()
-	srv := servertest.Start(t, servertest.Shards(2), func(c *server.Config) { c.UpgradeTimeout = 20 * time.Second })
-	all := everywhere(t, srv)
-	impatient := servertest.Start(t, servertest.Shards(2), func(c *server.Config) { c.UpgradeTimeout = time.Second })
-	others := everywhere(t, impatient)
-	for _, tt := range []struct {
-		stage, want string
-	}{
+	t.Cleanup(func() { taken.Close() })
+	connections, tables := apart(t)
+	type trial struct{ stage, want string }
+	often := []trial{
+		{"goes with the sockets", "exit status 6"},
+		{"goes amid the sockets", "exit status 6"},
+		{"goes with everything", "exit status 7"},
+		{"refuses everything", os.ErrInvalid.Error()},
+		{"cannot listen", taken.Addr().String()},
+	}
+	full := trial{"a table is full", "in one table"}
+	once := slices.Concat([]trial{
 		{"goes at once", "exit status 3"},
 		{"hangs at once", "--upgrade-timeout"},
 		{"speaks another version", "version"},
 		{"goes with the ring", "exit status 5"},
 		{"hangs with the ring", "--upgrade-timeout"},
-		{"goes with the sockets", "exit status 6"},
-		{"goes with everything", "exit status 7"},
 		{"hangs with everything", "--upgrade-timeout"},
-		{"refuses everything", os.ErrInvalid.Error()},
 		{"has wrong settings", "ring-size"},
 		{"needs greater segments", "too small for frames"},
-		{"cannot listen", taken.Addr().String()},
-		{"has few descriptors", "descriptors"},
+		{"has few descriptors", "room for 15 in one descriptor table"},
+		{"has other nodes", "--nats"},
+	}, often)
+	for _, kind := range []struct {
+		name     string
+		old, new bool // with tables
+		trials   []trial
+	}{
+		{"one-table", false, false, slices.Concat(once, []trial{full})},
+		{"tables", true, true, slices.Concat(often, []trial{full, {"hangs amid the sockets", "--upgrade-timeout"}, {"tells no doors", "doors"}})},
+		{"to-one-table", true, false, slices.Concat(often, []trial{full})},
+		{"to-tables", false, true, slices.Concat(often, []trial{full})},
 	} {
-		t.Run(strings.ReplaceAll(tt.stage, " ", "-"), func(t *testing.T) {
-			srv, all := srv, all
-			if tt.want == "--upgrade-timeout" {
-				srv, all = impatient, others
+		t.Run(kind.name, func(t *testing.T) {
+			t.Parallel() // most of the time is that of processes that hang
+			none := func(*server.Config) {}
+			option, env := servertest.Option(none), ""
+			if kind.old {
+				option = tables
 			}
-			p := publishOn(srv)
-			err := srv.Upgrade(t.Context(), successor(tt.stage, "PENSTOCK_TEST_TAKEN="+taken.Addr().String()), func() { t.Error("it is told as done") })
-			if err == nil || !strings.Contains(err.Error(), tt.want) {
-				t.Errorf("%v; want something with %q", err, tt.want)
+			if kind.new {
+				env = server.NextConnections + "=" + strconv.Itoa(connections)
 			}
-			ids := p.end()
-			if len(p.errs) > 0 {
-				t.Errorf("publishers see %d errors, the first: %v", len(p.errs), p.errs[0])
+			srv := servertest.Start(t, servertest.Shards(2), option, func(c *server.Config) { c.UpgradeTimeout = 20 * time.Second })
+			all := append(everywhere(t, srv), everywhere(t, srv)...)
+			impatient := servertest.Start(t, servertest.Shards(2), option, func(c *server.Config) { c.UpgradeTimeout = time.Second })
+			others := everywhere(t, impatient)
+			for _, tt := range kind.trials {
+				t.Run(strings.ReplaceAll(tt.stage, " ", "-"), func(t *testing.T) {
+					srv, all := srv, all
+					if tt.want == "--upgrade-timeout" {
+						srv, all = impatient, others
+					}
+					p := publishOn(srv)
+					err := srv.Upgrade(t.Context(), successor(tt.stage, env, server.NextAddress+"="+taken.Addr().String()), func() { t.Error("it is told as done") })
+					if err == nil || !strings.Contains(err.Error(), tt.want) {
+						t.Errorf("%v; want something with %q", err, tt.want)
+					}
+					ids := p.end()
+					if len(p.errs) > 0 {
+						t.Errorf("publishers see %d errors, the first: %v", len(p.errs), p.errs[0])
+					}
+					haveAll(t, all, append(ids, srv.Publish(t, "a", "after it")))
+				})
 			}
-			haveAll(t, all, append(ids, srv.Publish(t, "a", "after it")))
+			// Who comes is served, and who goes is noticed.
+			late := srv.Subscribe(t, "a")
+			haveAll(t, append(all, late), []uint64{srv.Publish(t, "a", "last")})
+			late.Cut()
+			servertest.WaitUntil(t, "one has left", func() bool { return streams(srv) == len(all) })
 		})
 	}
-	t.Run("is-no-program", func(t *testing.T) {
-		if err := srv.Upgrade(t.Context(), exec.Command("/dev/null"), func() {}); err == nil || !strings.Contains(err.Error(), "/dev/null") {
-			t.Errorf("%v; want the program's name", err)
-		}
-	})
-	t.Run("is-not-waited-for", func(t *testing.T) {
-		ctx, stop := context.WithTimeout(t.Context(), 200*time.Millisecond)
-		defer stop()
-		if err := srv.Upgrade(ctx, successor("hangs at once"), func() {}); err == nil {
-			t.Error("it has come about")
-		}
-	})
+}
+
+// streams is how many the shards have.
+func streams(srv *servertest.Server) (n int) {
+	for _, st := range srv.ShardStats() {
+		n += st.Streams
+	}
+	return n
+}
+
+// What is no program, and what is not waited for, is no harm either.
+func TestUpgradeToNothing(t *testing.T) {
+	srv := servertest.Start(t, servertest.Shards(2))
+	all := everywhere(t, srv)
+	if err := srv.Upgrade(t.Context(), exec.Command("/dev/null"), func() {}); err == nil || !strings.Contains(err.Error(), "/dev/null") {
+		t.Errorf("%v; want the program's name", err)
+	}
+	ctx, stop := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer stop()
+	if err := srv.Upgrade(ctx, successor("hangs at once"), func() {}); err == nil {
+		t.Error("it has come about")
+	}
 	haveAll(t, all, []uint64{srv.Publish(t, "a", "last")})
 }
 
-// Another process takes over, with as many shards or more: every stream goes on, and so does
-// whoever publishes.
+// Streams for which there is no room are not sent: it is told before anything is frozen.
+func TestUpgradeToTooFewDescriptorsIsRefused(t *testing.T) {
+	srv := servertest.Start(t)
+	var all []*servertest.Subscriber
+	for range 20 {
+		all = append(all, srv.Subscribe(t, "a"))
+	}
+	err := srv.Upgrade(t.Context(), successor("has few descriptors"), func() { t.Error("it is told as done") })
+	if err == nil || !strings.Contains(err.Error(), "there are 20 streams, and it has room for 15 in one descriptor table: raise its limit of open files") {
+		t.Error(err)
+	}
+	haveAll(t, all, []uint64{srv.Publish(t, "a", "last")})
+}
+
+// Another process takes over, with as many shards or others, with descriptor tables of theirs or
+// without: every stream goes on, and so does whoever publishes.
 func TestAnotherProcessTakesOver(t *testing.T) {
-	for _, env := range []string{"", "PENSTOCK_TEST_SHARDS=3"} {
-		t.Run(env, func(t *testing.T) {
-			srv := servertest.Start(t, servertest.Shards(2))
+	connections, tables := apart(t)
+	none := func(*server.Config) {}
+	for _, tt := range []struct {
+		name   string
+		old    servertest.Option
+		shards int
+		tables bool
+	}{
+		{"the same", none, 2, false},
+		{"more shards", none, 3, false},
+		{"tables", tables, 2, true},
+		{"tables to fewer", tables, 1, true},
+		{"tables to more", tables, 5, true},
+		{"tables to one for all", tables, 2, false},
+		{"one for all to tables", none, 3, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			srv := servertest.Start(t, servertest.Shards(2), tt.old)
 			first := srv.Publish(t, "a", "first")
 			all := everywhere(t, srv)
 			slow := srv.Subscribe(t, "a")
 			slow.StopReading()
 			p := publishOn(srv)
-			cmd := successor("succeeds", env)
+			env := []string{server.NextShards + "=" + strconv.Itoa(tt.shards)}
+			if tt.tables {
+				env = append(env, server.NextConnections+"="+strconv.Itoa(connections))
+			}
+			cmd := successor("succeeds", env...)
 			told := false
 			if err := srv.Upgrade(t.Context(), cmd, func() { told = true }); err != nil {
 				t.Fatal(err)

@@ -14,52 +14,71 @@ import (
 	"penstock/server/topic"
 )
 
-// A share is the streams of one other shard that one of ours adopts, and their sockets. Those of
+// A share is streams of one other shard that one of ours adopts, and their sockets. Those of
 // one shard need not stay together, nor those of one audience; and audiences of two shards may
 // become one.
 type share struct {
 	state   *shardState
-	streams []int32 // places in state.streams
+	streams []streamState // of state
 	sockets []int32
+}
+
+// An arrival is the part of another shard that streams come from.
+type arrival struct {
+	state  *shardState
+	chunks []chunk
+}
+
+// An adopted is one of them.
+type adopted struct {
+	*subscriber
+	state *streamState
+	from  *arrival
+}
+
+// home is the audience that it had; nil for one that is ending.
+func (m *adopted) home() *audienceState {
+	if m.state.audience < 0 {
+		return nil
+	}
+	return &m.from.state.audiences[m.state.audience]
 }
 
 // adopt takes streams over.
 func (sh *shard) adopt(shares []share) {
 	sh.clock = sh.sys.now()
-	var adopted []*subscriber
-	var states []*streamState
-	var homes []*audienceState
-	var chunks [][]chunk
+	n := 0
+	for _, s := range shares {
+		n += len(s.streams)
+	}
+	all := make([]adopted, 0, n)
 	var made []madeAudience
 	for _, s := range shares {
 		audiences := make([]*audience, len(s.state.audiences))
-		pieces := make([]chunk, len(s.state.chunks))
+		from := &arrival{s.state, make([]chunk, len(s.state.chunks))}
 		for i, b := range s.state.chunks {
-			pieces[i].bytes = b
+			from.chunks[i].bytes = b
 		}
-		for i, place := range s.streams {
-			st := &s.state.streams[place]
-			m := &subscriber{fd: s.sockets[i], onLag: st.onLag, told: st.told}
-			adopted, states = append(adopted, m), append(states, st)
-			chunks = append(chunks, pieces)
+		for i := range s.streams {
+			st := &s.streams[i]
+			m := adopted{&subscriber{fd: s.sockets[i], onLag: st.onLag, told: st.told}, st, from}
+			all = append(all, m)
 			sh.stats.streams.Add(1)
 			if st.network.IsValid() && sh.enterNetwork != nil {
 				m.ticket = sh.enterNetwork(st.network)
 			}
-			if st.audience < 0 {
-				homes = append(homes, nil)
+			home := m.home()
+			if home == nil {
 				continue
 			}
-			home := &s.state.audiences[st.audience]
-			homes = append(homes, home)
-			sh.enter(m, &home.subscription)
+			sh.enter(m.subscriber, &home.subscription)
 			if audiences[st.audience] == nil {
 				audiences[st.audience] = m.audience
 				made = append(made, madeAudience{m.audience, home})
 			}
 		}
 	}
-	sh.giveSlots(adopted, states)
+	sh.giveSlots(all)
 	for _, m := range made {
 		sh.adoptMatched(m.state)
 	}
@@ -69,12 +88,12 @@ func (sh *shard) adopt(shares []share) {
 			sh.adoptPace(m.audience, m.state)
 		}
 	}
-	for i, m := range adopted {
-		if homes[i] != nil {
-			sh.adoptStream(m, states[i], homes[i], chunks[i])
+	for i := range all {
+		if m := &all[i]; m.home() != nil {
+			sh.adoptStream(m)
 		} else {
-			m.state = ending
-			sh.lingering = append(sh.lingering, lingerer{m, sh.clock.Add(states[i].turn)})
+			m.subscriber.state = ending
+			sh.lingering = append(sh.lingering, lingerer{m.subscriber, sh.clock.Add(m.state.turn)})
 		}
 	}
 	slices.SortStableFunc(sh.lingering, func(a, b lingerer) int { return a.until.Compare(b.until) })
@@ -88,23 +107,23 @@ type madeAudience struct {
 
 // giveSlots gives slots to streams, each one that brings its heartbeat's turn when it is due, as far
 // as that leaves no more slots empty than there are streams.
-func (sh *shard) giveSlots(adopted []*subscriber, states []*streamState) {
+func (sh *shard) giveSlots(all []adopted) {
 	round := int(sh.ticksRound)
-	most := 2*len(adopted) + round
+	most := 2*len(all) + round
 	next := make([]int, round) // by turn: how often it was given
 	var others []*subscriber
-	for i, m := range adopted {
-		turn := (int(states[i].turn/sh.tickLength()) + int(sh.tick)) % round
+	for _, m := range all {
+		turn := (int(m.state.turn/sh.tickLength()) + int(sh.tick)) % round
 		slot := turn + next[turn]*round
-		if states[i].turn < 0 || slot >= most {
-			others = append(others, m)
+		if m.state.turn < 0 || slot >= most {
+			others = append(others, m.subscriber)
 			continue
 		}
 		next[turn]++
 		if slot >= len(sh.slots) {
 			sh.slots = append(sh.slots, make([]*subscriber, slot+1-len(sh.slots))...)
 		}
-		m.slot, sh.slots[slot] = uint32(slot), m
+		m.slot, sh.slots[slot] = uint32(slot), m.subscriber
 	}
 	for slot := len(sh.slots) - 1; slot >= 0; slot-- {
 		if sh.slots[slot] == nil {
@@ -114,7 +133,7 @@ func (sh *shard) giveSlots(adopted []*subscriber, states []*streamState) {
 	for _, m := range others {
 		sh.giveSlot(m)
 	}
-	for _, m := range adopted {
+	for _, m := range all {
 		sh.setEnd(m.slot) // its age begins anew
 	}
 }
@@ -163,26 +182,32 @@ func (sh *shard) adoptPace(a *audience, st *audienceState) {
 	}
 }
 
-// adoptStream makes m, which is a member, what it was.
-func (sh *shard) adoptStream(m *subscriber, st *streamState, home *audienceState, chunks []chunk) {
+// adoptStream makes a member what it was.
+func (sh *shard) adoptStream(of *adopted) {
+	m, st := of.subscriber, of.state
 	a := m.audience
 	m.sent = sh.tick - uint32(min(st.idle/sh.tickLength(), time.Duration(sh.ticksRound)))
 	if a.packed != nil {
 		a.packed.places[m.at] = encode.PlaceOf(st.crc, st.size)
 	}
-	if st.live {
-		served := home.servedOf(sh.read)
-		if served == sh.position(a) {
-			m.state = live
-			if a.packed != nil {
-				a.packed.in(m)
-			}
-			return
-		}
-		l := sh.newLag(m) // its audience stands further back than its own did
-		l.cursor, l.reason, l.parked = served, GapLag, true
+	if st.lag != nil {
+		sh.adoptLag(m, st.lag, of.from.chunks)
 		return
 	}
+	served := of.home().servedOf(sh.read)
+	if served == sh.position(a) {
+		m.state = live
+		if a.packed != nil {
+			a.packed.in(m)
+		}
+		return
+	}
+	l := sh.newLag(m) // its audience stands further back than its own did
+	l.cursor, l.reason, l.parked = served, GapLag, true
+}
+
+// adoptLag goes on with one that lagged.
+func (sh *shard) adoptLag(m *subscriber, st *lagState, chunks []chunk) {
 	l := sh.newLag(m)
 	l.cursor, l.opening, l.past, l.reason = st.cursor, st.opening, st.past, st.reason
 	l.fellUntil, l.fell, l.unknown, l.skim, l.bare = st.fellUntil, st.fell, st.unknown, st.skim, st.bare
@@ -233,30 +258,4 @@ func (sh *shard) adoptRest(m *subscriber, st *restState, chunks []chunk) {
 		l.rest = rest{}
 	}
 	sh.share(l, c.bytes, st.sent, &c.held)
-}
-
-// split divides streams among so many shards: as they were, if there were as many, else evenly.
-func (st *State) split(shards int, sockets []int32) [][]share {
-	all := make([][]share, shards)
-	n := 0
-	for i := range st.shards {
-		s := &st.shards[i]
-		parts := make([]share, shards)
-		for j := range s.streams {
-			to := i
-			if len(st.shards) != shards {
-				to = n % shards
-			}
-			parts[to].streams = append(parts[to].streams, int32(j))
-			parts[to].sockets = append(parts[to].sockets, sockets[n])
-			n++
-		}
-		for to, p := range parts {
-			if len(p.streams) > 0 {
-				p.state = s
-				all[to] = append(all[to], p)
-			}
-		}
-	}
-	return all
 }

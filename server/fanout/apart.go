@@ -10,79 +10,163 @@ package fanout
 // nothing else that has a descriptor.
 
 import (
+	"errors"
+	"time"
+
 	"golang.org/x/sys/unix"
 )
 
-// A starting thread becomes a shard's once it has a table of its own.
-type starting struct {
-	system *epoll
-	room   int
-	err    error
-	begin  chan *shard   // what it becomes; closed without one: it ends
-	ready  chan struct{} // closed when it has separated, or could not
-	ended  chan struct{} // closed when it has ended without becoming one
+// Tables are threads with descriptor tables of their own, of which New makes shards. Before that,
+// sockets of another process may come into them (Receive).
+type Tables struct {
+	threads []*starting
 }
 
-// startApart starts o.Shards shards.
-func (s *Shards) startApart(o *Options) error {
+// A starting thread becomes a shard's once it has a table of its own.
+type starting struct {
+	system  *epoll
+	room    int
+	err     error
+	sockets []int32       // that it has received
+	orders  chan func()   // what it does until it becomes a shard's, or ends: when this is closed
+	shard   *shard        // what it becomes then; nil: it ends
+	ready   chan struct{} // closed when it has separated, or could not
+	ended   chan struct{} // closed when it has ended without becoming one
+}
+
+// NewTables starts so many threads, each with a table for at most so many streams. Sockets that the
+// process has open already are closed in these tables; other descriptors take room there. Errors are
+// ErrNoTables and those of opening epoll sets; whatever was opened is closed then. New takes tables
+// over, else they are to be closed. Any goroutine.
+func NewTables(n, streams int) (*Tables, error) {
 	if err := startNetpoll(); err != nil {
-		return err
+		return nil, err
 	}
-	threads := make([]*starting, 0, o.Shards)
-	var err error
-	for range o.Shards {
-		var p *epoll
-		if p, err = newEpoll(true); err != nil {
-			break
-		}
-		threads = append(threads, &starting{system: p, begin: make(chan *shard), ready: make(chan struct{}), ended: make(chan struct{})})
-	}
-	if err != nil {
-		for _, t := range threads {
-			t.system.shut()
-		}
-		return err
-	}
-	for _, t := range threads {
-		onOwnThread(func() { t.run(o.TableStreams) })
-	}
-	for _, t := range threads {
-		if <-t.ready; err == nil {
-			err = t.err
-		}
-	}
-	for _, t := range threads {
+	t := &Tables{}
+	for range n {
+		p, err := newEpoll(true)
 		if err != nil {
-			close(t.begin)
-			<-t.ended
-			t.system.shut()
-			continue
+			for _, th := range t.threads {
+				th.system.shut()
+			}
+			return nil, err
 		}
-		sh := newShard(o, t.system)
-		sh.core = o.core(len(s.shards))
-		sh.inbox.apart, sh.door = true, t.system.pair.door
-		sh.room.Store(int64(t.room))
-		s.shards = append(s.shards, sh)
+		t.threads = append(t.threads, &starting{system: p, orders: make(chan func()), ready: make(chan struct{}), ended: make(chan struct{})})
+	}
+	for _, th := range t.threads {
+		onOwnThread(func() { th.run(streams) })
+	}
+	var err error
+	for _, th := range t.threads {
+		if <-th.ready; err == nil {
+			err = th.err
+		}
 	}
 	if err != nil {
-		return err
+		t.Close()
+		return nil, err
 	}
-	for i, t := range threads {
-		t.begin <- s.shards[i]
-	}
-	return nil
+	return t, nil
 }
 
 // run is the thread.
-func (t *starting) run(most int) {
-	t.room, t.err = t.system.separate(most)
-	close(t.ready)
-	if sh := <-t.begin; sh != nil {
-		sh.run()
+func (th *starting) run(most int) {
+	th.room, th.err = th.system.separate(most)
+	close(th.ready)
+	for do := range th.orders {
+		do()
+	}
+	if th.shard != nil {
+		th.shard.run()
 		return
 	}
-	t.system.release()
-	close(t.ended)
+	for _, fd := range th.sockets {
+		th.system.close(fd)
+	}
+	th.system.release()
+	close(th.ended)
+}
+
+// Rooms tells what another process has to know that sends streams into these tables; abreast is
+// Options.Abreast.
+func (t *Tables) Rooms(abreast int) Rooms {
+	r := Rooms{Apart: true, Abreast: abreast}
+	for _, th := range t.threads {
+		r.Each = append(r.Each, th.room)
+	}
+	return r
+}
+
+// Doors are descriptors of the process's table, one for each table: what is sent into it arrives
+// there. They stay the tables'.
+func (t *Tables) Doors() (doors []int32) {
+	for _, th := range t.threads {
+		doors = append(doors, th.system.pair.door)
+	}
+	return doors
+}
+
+// Receive receives the sockets that Give of another process's Shards sends through the doors: so
+// many into each table, in the order of its State. Each descriptor is one of its table's. After an
+// error the tables are only to be closed. One goroutine.
+func (t *Tables) Receive(portions []int, until time.Time) (all []int32, err error) {
+	if len(portions) != len(t.threads) {
+		return nil, errors.New("sockets come for another number of tables than there are")
+	}
+	done := make(chan error, len(t.threads))
+	for i, th := range t.threads {
+		th.orders <- func() {
+			var err error
+			th.sockets, err = ReceiveSockets(int(th.system.pair.out), portions[i], until)
+			done <- err
+		}
+	}
+	for range t.threads {
+		if one := <-done; one != nil && err == nil {
+			err = one
+			t.Abort() // so that the others do not wait for what never comes
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, th := range t.threads {
+		all = append(all, th.sockets...)
+	}
+	return all, nil
+}
+
+// Abort ends Receive, and whoever sends through the doors, with an error. Any goroutine.
+func (t *Tables) Abort() {
+	for _, th := range t.threads {
+		_ = unix.Shutdown(int(th.system.pair.door), unix.SHUT_RDWR)
+	}
+}
+
+// Close ends the threads, and closes what they have received.
+func (t *Tables) Close() {
+	for _, th := range t.threads {
+		close(th.orders)
+	}
+	for _, th := range t.threads {
+		<-th.ended
+		th.system.shut()
+	}
+}
+
+// startApart makes shards of tables.
+func (s *Shards) startApart(o *Options) {
+	for _, th := range o.Tables.threads {
+		sh := newShard(o, th.system)
+		sh.core = o.core(len(s.shards))
+		sh.inbox.apart, sh.door = true, th.system.pair.door
+		sh.room.Store(int64(th.room))
+		th.shard = sh
+		s.shards = append(s.shards, sh)
+	}
+	for _, th := range o.Tables.threads {
+		close(th.orders)
+	}
 }
 
 // pair is the way into the shard's own descriptor table; nil where it has none.

@@ -20,7 +20,20 @@ import (
 
 // tables gives shards tables of their own, for so many streams each.
 func tables(streams int) func(*Options) {
-	return func(o *Options) { o.TableStreams = streams }
+	return func(o *Options) {
+		var err error
+		if o.Tables, err = NewTables(o.Shards, streams); err != nil {
+			panic(err)
+		}
+	}
+}
+
+// newApart is New with tables for so many streams each.
+func newApart(o Options, streams int) (s *Shards, err error) {
+	if o.Tables, err = NewTables(o.Shards, streams); err != nil {
+		return nil, err
+	}
+	return New(o)
 }
 
 // descriptors counts those of every table that there is: the process's, and the shards'.
@@ -295,7 +308,7 @@ func TestCloseLeavesNothingInAnyTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := New(Options{Shards: 2, TableStreams: 100, Sequencer: seq, Heartbeat: 1e9, FlushMaxBytes: 64 << 10, LagMemory: 1 << 20, RetryMin: 1e9, RetryMax: 1e9, CompressShare: 8})
+	s, err := newApart(Options{Shards: 2, Sequencer: seq, Heartbeat: 1e9, FlushMaxBytes: 64 << 10, LagMemory: 1 << 20, RetryMin: 1e9, RetryMax: 1e9, CompressShare: 8}, 100)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -361,7 +374,7 @@ func TestStartWithoutDescriptorsLeavesNothing(t *testing.T) {
 		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &lower); err != nil {
 			t.Fatal(err)
 		}
-		s, err := New(Options{Shards: 2, TableStreams: 100, Sequencer: seq, Heartbeat: 1e9, FlushMaxBytes: 64 << 10, LagMemory: 1 << 20, RetryMin: 1e9, RetryMax: 1e9, CompressShare: 8})
+		s, err := newApart(Options{Shards: 2, Sequencer: seq, Heartbeat: 1e9, FlushMaxBytes: 64 << 10, LagMemory: 1 << 20, RetryMin: 1e9, RetryMax: 1e9, CompressShare: 8}, 100)
 		unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
 		if err != nil {
 			failed++
@@ -376,17 +389,4 @@ func TestStartWithoutDescriptorsLeavesNothing(t *testing.T) {
 	if failed < 6 || started == 0 {
 		t.Errorf("%d starts failed, %d did not", failed, started)
 	}
-}
-
-// Shards with tables of their own refuse to be frozen, and go on.
-func TestOwnTablesDoNotMove(t *testing.T) {
-	r := newReal(t, 2, tables(10))
-	_, body := r.join(t, &Subscription{Topics: []string{"a"}})
-	if _, err := r.shards.Freeze(10e9); !errors.Is(err, errApart) {
-		t.Errorf("%v, want that they hand nothing over", err)
-	}
-	if _, err := r.seq.Publish(&topic.Publication{Topic: "a", Event: encode.Event{Data: []byte("x")}}); err != nil {
-		t.Fatal(err)
-	}
-	events(t, body, 1)
 }

@@ -40,7 +40,8 @@
 // A thread may have a descriptor table of its own, so that the limit of open files bounds a
 // shard's streams and not the server's (apart.go). Its sockets come to it by a pair (porter.go,
 // handover.go), and such a thread touches no descriptor but its own: nothing of net, os, log or
-// netpoll.
+// netpoll. In an upgrade each shard sends its sockets from its own table (freeze.go, move.go), and the
+// other process's thread receives them in the table where they stay (apart.go, portion.go).
 //
 // # The rule of threads
 //

@@ -7,12 +7,17 @@ package fanout
 //	                         │                │
 //	                         └──thaw──>       └──let go──> running, empty
 //
+// Who joins meanwhile waits in the inbox, and its socket in the shard's own descriptor table where it
+// has one.
+//
 // Everything here runs on the shard's thread. The sequencer is frozen meanwhile.
 
 import (
 	"bytes"
+	"fmt"
 	"net/netip"
 	"slices"
+	"syscall"
 	"time"
 
 	"penstock/encode"
@@ -25,6 +30,7 @@ type frost struct {
 	answer  chan<- shardState // coming to rest: who waits for it; it has room
 	frozen  bool
 	sockets []int32 // frozen: the streams', in the order of what was answered
+	lent    []int32 // where to send them, in the shard's own descriptor table
 }
 
 // atRest tells whether everything that was published has been read, and everybody who came has
@@ -80,7 +86,7 @@ func (sh *shard) thaw() {
 	if !sh.frost.frozen {
 		return
 	}
-	sh.frost = frost{}
+	sh.melt()
 	for _, m := range sh.slots {
 		if m == nil {
 			continue
@@ -95,22 +101,28 @@ func (sh *shard) thaw() {
 	}
 }
 
+// melt ends being frozen.
+func (sh *shard) melt() {
+	for _, fd := range sh.frost.lent {
+		sh.sys.close(fd)
+	}
+	sh.frost = frost{}
+}
+
 // letGo closes the sockets, which another process has, and forgets the streams. Who has come since
-// then is closed too: its answer has not begun.
+// then is closed too, in the passes that follow: its answer has not begun.
 func (sh *shard) letGo() {
 	if !sh.frost.frozen {
 		return
 	}
-	sh.frost = frost{}
+	sh.melt()
 	sh.inbox.close()
+	sh.empty = true
 	for _, m := range sh.slots {
 		if m != nil {
 			m.state = gone
 			sh.lose(m.fd, m.ticket)
 		}
-	}
-	for _, j := range sh.inbox.takeAll() {
-		sh.lose(j.fd, j.subscription.Ticket)
 	}
 	for _, a := range sh.audiences {
 		for range a.members {
@@ -138,9 +150,22 @@ func (sh *shard) lose(fd int32, ticket uint32) {
 	}
 }
 
-// give sends its sockets to another process.
+// give sends sockets to another process.
 func (sh *shard) give(c command) error {
-	return sh.sys.give(c.to, c.first, sh.frost.sockets, c.until)
+	to, s := c.to, &c.stretch
+	if sh.inbox.apart {
+		for len(sh.frost.lent) == 0 {
+			if !sh.receiveSome() {
+				panic("fanout: give: nothing was lent")
+			}
+		}
+		if to = sh.frost.lent[0]; to < 0 {
+			return fmt.Errorf("the shard's descriptor table has no room for one more: %w", syscall.EMFILE)
+		}
+		sh.frost.lent = sh.frost.lent[1:]
+		defer sh.sys.close(to)
+	}
+	return sh.sys.give(to, s.first, sh.frost.sockets[s.at:s.at+s.count], c.until)
 }
 
 // tickLength is how long a tick is.
@@ -148,7 +173,7 @@ func (sh *shard) tickLength() time.Duration { return sh.heartbeat / time.Duratio
 
 // export tells what the shard has. It changes nothing.
 func (sh *shard) export() shardState {
-	var st shardState
+	st := shardState{streams: make([]streamState, 0, sh.stats.streams.Load())}
 	x := exporter{state: &st, held: make(map[*held]int32), made: make(map[restKey]int32)}
 	places := make(map[*audience]int32, len(sh.audiences))
 	for _, a := range sh.inOrder() {
@@ -274,12 +299,11 @@ func (sh *shard) exportAudience(a *audience) audienceState {
 func (sh *shard) exportStream(m *subscriber, audience int32, x *exporter) streamState {
 	a := m.audience
 	st := streamState{
-		fd: m.fd, network: sh.networkOf(m), audience: audience, live: m.state == live,
-		told: m.told, onLag: m.onLag,
+		fd: m.fd, network: sh.networkOf(m), audience: audience, told: m.told, onLag: m.onLag,
 		idle: time.Duration(min(sh.tick-a.flushed, sh.tick-m.sent)) * sh.tickLength(),
 		turn: time.Duration((m.slot+sh.ticksRound-sh.tick%sh.ticksRound)%sh.ticksRound) * sh.tickLength(),
 	}
-	if st.live {
+	if m.state == live {
 		st.told = max(st.told, a.lastID)
 	}
 	if p := a.packed; p != nil {
@@ -293,14 +317,20 @@ func (sh *shard) exportStream(m *subscriber, audience int32, x *exporter) stream
 		}
 		st.crc, st.size = place.Totals()
 	}
-	l := m.lag
-	if l == nil {
-		return st
+	if m.lag != nil {
+		st.lag = sh.exportLag(m, x)
 	}
-	st.cursor, st.opening, st.past, st.reason = l.cursor, l.opening, l.past, l.reason
-	st.fellUntil, st.fell, st.unknown, st.skim, st.bare = l.fellUntil, l.fell, l.unknown, l.skim, l.bare
-	st.broken, st.was = l.broken, l.was
-	st.rest = sh.exportRest(m, x)
+	return st
+}
+
+func (sh *shard) exportLag(m *subscriber, x *exporter) *lagState {
+	l := m.lag
+	st := &lagState{
+		cursor: l.cursor, opening: l.opening, past: l.past, reason: l.reason,
+		fellUntil: l.fellUntil, fell: l.fell, unknown: l.unknown, skim: l.skim, bare: l.bare,
+		broken: l.broken, was: l.was,
+		rest: sh.exportRest(m, x),
+	}
 	for _, t := range l.topics {
 		if !t.Forgotten() {
 			st.topics = append(st.topics, t.Number())

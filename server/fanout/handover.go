@@ -133,7 +133,8 @@ func sendSockets(to int32, first int, fds []int32, until time.Time) error {
 	return nil
 }
 
-// SendSockets sends sockets of this thread's table that come before those of Give. Any goroutine.
+// SendSockets sends sockets of this thread's table, which ReceiveSockets takes, and waits where that is
+// slower. They stay open here. Any goroutine.
 func SendSockets(to int, sockets []int32, until time.Time) error {
 	return sendSockets(int32(to), 0, sockets, until)
 }
@@ -155,9 +156,9 @@ func await(fd int32, events int16, until time.Time) error {
 	return nil
 }
 
-// ReceiveSockets receives n sockets that Give of another process's Shards sends over the unix socket
-// from, in the order of its State. The descriptors are of this thread's table. With an error none is
-// left open. Any goroutine.
+// ReceiveSockets receives n sockets that SendSockets, or Give of another process's Shards, sends over the
+// unix socket from, in the order in which they were given to it. The descriptors are of this thread's
+// table. With an error none is left open. Any goroutine.
 func ReceiveSockets(from, n int, until time.Time) (_ []int32, err error) {
 	sockets := make([]int32, n)
 	for i := range sockets {
@@ -199,7 +200,7 @@ func ReceiveSockets(from, n int, until time.Time) (_ []int32, err error) {
 		case size == 0:
 			return nil, fmt.Errorf("receive sockets: %d of %d have come: %w", got, n, io.ErrUnexpectedEOF)
 		case cut:
-			return nil, fmt.Errorf("receive sockets: no room for %d descriptors: %w", n, syscall.EMFILE)
+			return nil, fmt.Errorf("receive sockets: no room for %d descriptors in one table: %w", n, syscall.EMFILE)
 		case misplaced:
 			return nil, fmt.Errorf("receive sockets: a message that can't be, of %d bytes", size)
 		}

@@ -31,8 +31,8 @@ type command struct {
 	frozen  chan<- shardState // freeze: the answer, once the shard has come to rest; it has room
 	shares  []share           // adopt
 	done    chan<- error      // give, adopt, let go: the answer; it has room
-	first   int               // give: where the shard's sockets begin among all
-	to      int32             // give: over which unix socket
+	stretch stretch           // give: which streams
+	to      int32             // give: over which unix socket of the process's table; one with a table of its own was lent it
 	until   time.Time         // give: how long it may take
 	barrier barrier           // break: where the shard stands still
 }
@@ -119,14 +119,6 @@ func (in *inbox) orderless() bool {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	return len(in.commands) == 0
-}
-
-// takeAll returns all joiners.
-func (in *inbox) takeAll() (joiners []joiner) {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	joiners, in.joiners = in.joiners, nil
-	return joiners
 }
 
 // take appends at most n joiners, the oldest first, and all commands.

@@ -6,34 +6,16 @@ package fanout
 import (
 	"errors"
 	"fmt"
+	"math"
+	"sync"
 	"time"
 )
-
-// errApart is why some shards do not move.
-var errApart = errors.New("shards with descriptor tables of their own hand no streams over to another process: raise the limit of open files above --max-connections")
-
-// apart tells whether the shards have descriptor tables of their own.
-func (s *Shards) apart() bool { return s.shards[0].inbox.apart }
-
-// Movable tells why these shards can't move; nil if they can. Any goroutine.
-func (s *Shards) Movable() error {
-	if s.apart() {
-		return errApart
-	}
-	return nil
-}
 
 // Freeze brings all shards to rest and returns what they have: everything that was published
 // has been read, and nobody is served any more, until Thaw or LetGo. The sequencer must be frozen,
 // and no Drain under way. Who joins meanwhile waits for the thaw, or is closed without an answer.
 // The error says that a shard took longer than it may; then none is frozen.
-//
-// Shards with descriptor tables of their own can't be frozen: what another process may receive at
-// once is bounded by its one table.
 func (s *Shards) Freeze(atMost time.Duration) (*State, error) {
-	if s.apart() {
-		return nil, errApart
-	}
 	answers := make([]chan shardState, len(s.shards))
 	for i, sh := range s.shards {
 		answers[i] = make(chan shardState, 1)
@@ -63,30 +45,72 @@ func (s *Shards) Thaw() {
 	}
 }
 
-// Give sends the sockets of st, which Freeze has returned, over a unix socket that keeps messages
-// apart: whose other end ReceiveSockets reads, after that many others. They stay open here.
-func (s *Shards) Give(st *State, to, others int, until time.Time) error {
-	return s.each(func(i int, c *command) {
-		c.kind, c.to, c.until, c.first = commandGive, int32(to), until, others
-		for j := range i {
-			c.first += len(st.shards[j].streams)
-		}
-	})
+// Give sends the sockets of st, which Freeze has returned: portion i over the unix socket to[i] of the
+// process's table, which keeps messages apart and whose other end ReceiveSockets or Tables.Receive
+// reads. Each shard sends its own from its own descriptor table, all at the same time. They stay open
+// here. With an error some may have been sent.
+func (s *Shards) Give(st *State, portions []int, to []int32, until time.Time) error {
+	if len(to) != len(portions) {
+		return fmt.Errorf("%d ways to send sockets for %d portions", len(to), len(portions))
+	}
+	var all sync.WaitGroup
+	errs := make([]error, len(s.shards))
+	stretches := st.stretches(portions)
+	for i, sh := range s.shards {
+		all.Go(func() {
+			for _, one := range stretches {
+				if one.from == i && errs[i] == nil {
+					errs[i] = sh.handTo(to[one.to], one, until)
+				}
+			}
+		})
+	}
+	all.Wait()
+	return errors.Join(errs...)
 }
 
-// Adopt makes the streams of another process's State this one's, with their sockets in its order:
-// each is a descriptor of this process. The shards must have been made Frozen. They serve nobody
-// before Thaw; the topics that they hold are the sequencer's, loaded before.
-func (s *Shards) Adopt(st *State, sockets []int32) error {
+// handTo has the shard send some of its sockets, and waits until it has.
+func (sh *shard) handTo(to int32, which stretch, until time.Time) error {
+	if sh.inbox.apart {
+		if err := sh.lend(to, until); err != nil {
+			return err
+		}
+	}
+	done := make(chan error, 1)
+	sh.tell(command{kind: commandGive, to: to, stretch: which, until: until, done: done})
+	return sh.answered(done)
+}
+
+// Adopt makes the streams of another process's State this one's, with their sockets in its order.
+// Where the shards have tables of their own they must have been received there, by these portions;
+// else each is a descriptor of the process, and portions are nil. The shards must have been made
+// Frozen. They serve nobody before Thaw; the topics that they hold are the sequencer's, loaded before.
+func (s *Shards) Adopt(st *State, portions []int, sockets []int32) (err error) {
 	if len(sockets) != st.Streams() {
 		return fmt.Errorf("%d sockets for %d streams", len(sockets), st.Streams())
 	}
-	if s.apart() && len(sockets) > 0 {
-		return errApart
+	if !s.apart() {
+		any := Rooms{Abreast: len(s.shards), Each: make([]int, len(s.shards))}
+		for i := range any.Each {
+			any.Each[i] = math.MaxInt / len(s.shards)
+		}
+		if portions, err = st.Portions(&any); err != nil {
+			return err
+		}
 	}
-	shares := st.split(len(s.shards), sockets)
+	sum := 0
+	for _, n := range portions {
+		sum += n
+	}
+	if len(portions) != len(s.shards) || sum != len(sockets) {
+		return fmt.Errorf("portions of %d streams for %d shards, of %d for %d", sum, len(portions), len(sockets), len(s.shards))
+	}
+	shares := st.split(portions, sockets)
 	return s.each(func(i int, c *command) { c.kind, c.shares = commandAdopt, shares[i] })
 }
+
+// apart tells whether the shards have descriptor tables of their own.
+func (s *Shards) apart() bool { return s.shards[0].inbox.apart }
 
 // LetGo closes the sockets here and forgets the streams: another process has them. Nobody joins any
 // more.
@@ -105,14 +129,19 @@ func (s *Shards) each(fill func(i int, c *command)) (err error) {
 		sh.tell(c)
 	}
 	for i, sh := range s.shards {
-		select {
-		case one := <-answers[i]:
-			err = errors.Join(err, one)
-		case <-sh.stopped:
-			err = errors.Join(err, errors.New("the shards have ended"))
-		}
+		err = errors.Join(err, sh.answered(answers[i]))
 	}
 	return err
+}
+
+// answered waits for a command's answer.
+func (sh *shard) answered(done <-chan error) error {
+	select {
+	case err := <-done:
+		return err
+	case <-sh.stopped:
+		return errors.New("the shards have ended")
+	}
 }
 
 // tell leaves a command and wakes the shard.

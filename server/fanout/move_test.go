@@ -21,8 +21,9 @@ import (
 	"penstock/server/topic"
 )
 
-// next is a real that has taken over from r: everything, its sockets by messages.
-func (r *real) next(t *testing.T, shards int) *real {
+// next is a real that has taken over from r: everything, its sockets by messages. With room each
+// shard has a table of its own, for so many streams.
+func (r *real) next(t *testing.T, shards, room int) *real {
 	t.Helper()
 	if err := r.seq.Freeze(10 * time.Second); err != nil {
 		t.Fatal(err)
@@ -42,6 +43,28 @@ func (r *real) next(t *testing.T, shards int) *real {
 	}
 	o := realOptions(seq, shards)
 	o.Frozen = true
+	until := time.Now().Add(10 * time.Second)
+	pair := pairOf(t, unix.SOCK_SEQPACKET)
+	rooms, doors := Rooms{Each: []int{streams.Streams()}, Abreast: 1}, pair[:1]
+	if room > 0 {
+		tables(room)(&o)
+		rooms, doors = o.Tables.Rooms(2), o.Tables.Doors()
+	}
+	portions, err := st.Portions(&rooms)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sent := make(chan error)
+	go func() { sent <- r.shards.Give(st, portions, doors, until) }()
+	var sockets []int32
+	if room > 0 {
+		sockets, err = o.Tables.Receive(portions, until)
+	} else {
+		sockets, err = ReceiveSockets(int(pair[1]), streams.Streams(), until)
+	}
+	if err := errors.Join(err, <-sent); err != nil {
+		t.Fatal(err)
+	}
 	s, err := New(o)
 	if err != nil {
 		t.Fatal(err)
@@ -54,14 +77,7 @@ func (r *real) next(t *testing.T, shards int) *real {
 	if err := seq.Load(past); err != nil {
 		t.Fatal(err)
 	}
-	pair := pairOf(t, unix.SOCK_SEQPACKET)
-	sent := make(chan error)
-	go func() { sent <- r.shards.Give(st, int(pair[0]), 0, time.Now().Add(10*time.Second)) }()
-	sockets, err := ReceiveSockets(int(pair[1]), streams.Streams(), time.Now().Add(10*time.Second))
-	if err := errors.Join(err, <-sent); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Adopt(streams, sockets); err != nil {
+	if err := s.Adopt(streams, portions, sockets); err != nil {
 		t.Fatal(err)
 	}
 	seq.Settle()
@@ -99,7 +115,8 @@ func TestStreamsGoOnElsewhere(t *testing.T) {
 	var at atomic.Pointer[real]
 	at.Store(r)
 	var published atomic.Int64
-	var all sync.WaitGroup
+	var all, have sync.WaitGroup
+	have.Add(len(readers))
 	all.Go(func() {
 		for i := 0; i < each; {
 			n := at.Load()
@@ -114,11 +131,13 @@ func TestStreamsGoOnElsewhere(t *testing.T) {
 				return
 			}
 		}
+		have.Wait() // the last bytes of a stream do not wait for room in its socket
 		at.Load().seq.End("a")
 	})
 	for i, rd := range readers {
 		all.Go(func() {
-			body := rd.body
+			body, has := rd.body, sync.OnceFunc(have.Done)
+			defer has()
 			if rd.sub.Coding == encode.Gzip {
 				z, err := gzip.NewReader(body)
 				if err != nil {
@@ -138,6 +157,7 @@ func TestStreamsGoOnElsewhere(t *testing.T) {
 					return
 				}
 			}
+			has()
 			if rd.sub.Patterns == nil {
 				if _, err := io.Copy(io.Discard, body); err != nil { // the trailer is looked at
 					t.Errorf("reader %d: its stream ended with %v", i, err)
@@ -145,9 +165,10 @@ func TestStreamsGoOnElsewhere(t *testing.T) {
 			}
 		})
 	}
-	for i, shards := range []int{3, 1, 2, 2} {
-		wait(t, "more is published", func() bool { return published.Load() >= int64(i+1)*each/6 })
-		n := at.Load().next(t, shards)
+	moves := []struct{ shards, room int }{{3, 0}, {1, 0}, {2, 0}, {2, 0}, {3, 12}, {3, 12}, {5, 7}, {2, 100}, {1, 0}, {4, 8}}
+	for i, to := range moves {
+		wait(t, "more is published", func() bool { return published.Load() >= int64((i+1)*each/(len(moves)+2)) })
+		n := at.Load().next(t, to.shards, to.room)
 		old := at.Swap(n)
 		old.seq.Drain()
 		if n := old.shards.Streams(); n != 0 {

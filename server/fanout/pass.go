@@ -172,14 +172,20 @@ func (sh *shard) happened() bool {
 func (sh *shard) takeInbox(most int) bool {
 	sh.joiners, sh.commands = sh.inbox.take(sh.joiners[:0], sh.commands[:0], most)
 	if sh.inbox.apart {
+		for sh.frost.frozen && sh.receiveSome() {
+			continue // so that the pair is not full while nobody joins
+		}
 		sh.receive(sh.joiners)
 	}
 	for _, j := range sh.joiners {
-		if j.fd < 0 {
+		switch {
+		case j.fd < 0:
 			sh.lost(j)
-			continue
+		case sh.empty:
+			sh.lose(j.fd, j.subscription.Ticket)
+		default:
+			sh.join(j)
 		}
-		sh.join(j)
 	}
 	for _, c := range sh.commands {
 		sh.obey(c)

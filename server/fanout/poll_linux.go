@@ -221,19 +221,22 @@ func (p *epoll) ring() {
 	syscall.RawSyscall(syscall.SYS_WRITE, uintptr(p.bell), uintptr(unsafe.Pointer(&one)), 8)
 }
 
-func (p *epoll) receive(fds []int32) (uint64, []int32) {
+func (p *epoll) receive(fds []int32) (uint64, []int32, bool) {
 	var l label
 	before := len(fds)
 	_, fds, _, errno := p.pair.in.receive(p.pair.out, l[:], fds)
-	if errno != 0 {
-		// It was sent before the inbox said so, and there is nothing else to fail.
-		panic("fanout: receive: " + errno.Error())
+	switch errno {
+	case 0:
+	case syscall.EAGAIN:
+		return 0, fds, false
+	default:
+		panic("fanout: receive: " + errno.Error()) // there is nothing else to fail
 	}
 	first, count := l.read()
 	for len(fds)-before < count {
 		fds = append(fds, -1)
 	}
-	return first, fds
+	return first, fds, true
 }
 
 // release closes what is this thread's alone. The bell is that where the table is the process's.

@@ -17,6 +17,7 @@ package fanout
 
 import (
 	"encoding/binary"
+	"fmt"
 	"sync"
 	"syscall"
 	"time"
@@ -147,18 +148,56 @@ func (p *porter) close() {
 // receive gives joiners their sockets. The shard's thread.
 func (sh *shard) receive(joiners []joiner) {
 	for len(sh.arrived) < len(joiners) {
-		first, fds := sh.sys.receive(sh.arrived)
-		if first != sh.received {
-			panic("fanout: receive: sockets of other joiners than those that are due")
+		if !sh.receiveSome() {
+			panic("fanout: receive: the inbox says that a socket was sent, and it was not")
 		}
-		sh.received += uint64(len(fds) - len(sh.arrived))
-		sh.arrived = fds
 	}
 	for i := range joiners {
 		joiners[i].fd = sh.arrived[i]
 	}
 	rest := copy(sh.arrived, sh.arrived[len(joiners):])
 	sh.arrived = sh.arrived[:rest]
+}
+
+// receiveSome takes what came with one message; false when there is none. The shard's thread.
+func (sh *shard) receiveSome() bool {
+	before := len(sh.arrived)
+	first, fds, ok := sh.sys.receive(sh.arrived)
+	switch {
+	case !ok:
+		return false
+	case first == lent:
+		sh.frost.lent = append(sh.frost.lent, fds[before:]...)
+	case first != sh.received:
+		panic("fanout: receive: sockets of other joiners than those that are due")
+	default:
+		sh.received += uint64(len(fds) - before)
+		sh.arrived = fds
+	}
+	return true
+}
+
+// lent is the label of a descriptor that is no joiner's: the shard is to send its sockets there (give).
+const lent = ^uint64(0)
+
+// lend gives the shard a descriptor of the process's table, beside the joiners; it closes it when it
+// has used it. Not the shard's thread.
+func (sh *shard) lend(fd int32, until time.Time) error {
+	var p parcel
+	l := newLabel(lent, 1)
+	for {
+		switch errno := p.send(sh.door, l[:], []int32{fd}); errno {
+		case 0:
+			return nil
+		case syscall.EAGAIN, syscall.ETOOMANYREFS, syscall.ENOBUFS, syscall.ENOMEM:
+			sh.sys.ring() // a frozen shard takes what came, but has to be awake for it
+			if err := await(-1, 0, until); err != nil {
+				return err
+			}
+		default:
+			return fmt.Errorf("lend a shard a descriptor: %w", errno)
+		}
+	}
 }
 
 // lost ends a stream whose socket was lost on the way, before it began.

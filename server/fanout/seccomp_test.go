@@ -44,7 +44,7 @@ func TestTablesBehindAFilter(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return New(Options{Shards: 2, TableStreams: 10, Sequencer: seq, Heartbeat: time.Second, FlushMaxBytes: 64 << 10, LagMemory: 1 << 20, RetryMin: time.Second, RetryMax: time.Second, CompressShare: 8})
+		return newApart(Options{Shards: 2, Sequencer: seq, Heartbeat: time.Second, FlushMaxBytes: 64 << 10, LagMemory: 1 << 20, RetryMin: time.Second, RetryMax: time.Second, CompressShare: 8}, 10)
 	}
 	switch os.Getenv(child) {
 	case "":

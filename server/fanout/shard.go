@@ -84,6 +84,7 @@ type shard struct {
 	lingering []lingerer
 	draining  drain
 	frost     frost
+	empty     bool // has let go of its streams: whoever still comes is closed
 	stop      bool
 
 	tick     uint32

@@ -24,15 +24,15 @@ var ErrDraining = errors.New("the server is draining and takes no new streams")
 // can. The socket stays the caller's.
 var ErrFull = errors.New("every shard's descriptor table is full")
 
-// ErrNoTables is wrapped by New's error when shards can't have descriptor tables of their own: the
+// ErrNoTables is wrapped by NewTables' error when shards can't have descriptor tables of their own: the
 // kernel, or a container's filter, refuses, or the limit of open files is too low for any.
 var ErrNoTables = errors.New("no descriptor tables for shards")
 
-// Options say what New makes. All are required but TableStreams, Abreast, Version and Gone.
+// Options say what New makes. All are required but Tables, Abreast, Version and Gone.
 type Options struct {
-	Shards             int                     // threads with their own subscribers, at least 1
-	TableStreams       int                     // each shard has a descriptor table of its own, for at most so many streams; 0: all use the process's
-	Abreast            int                     // with TableStreams: streams are spread over so many shards until those are full, then over the next ones; 0: over all
+	Shards             int                     // threads with their own subscribers, at least 1; with Tables as many as those
+	Tables             *Tables                 // each shard has one of them; nil: all use the process's
+	Abreast            int                     // with Tables: streams are spread over so many shards until those are full, then over the next ones; 0: over all
 	Pin                bool                    // each thread stays on one core
 	Sequencer          *topic.Sequencer        // whose ring is sent
 	Heartbeat          time.Duration           // how long a stream may be idle, at least 10 ms
@@ -65,28 +65,31 @@ type Shards struct {
 }
 
 // New makes shards and starts their threads. Errors are those of opening epoll
-// sets, with Pin of a kernel that lets nobody choose a core, and with TableStreams ErrNoTables; whatever was opened is closed then. Close ends them.
-//
-// With TableStreams sockets that the process has open already are closed in the shards' tables; other
-// descriptors take room there.
+// sets, and with Pin of a kernel that lets nobody choose a core; whatever was opened is closed then,
+// o.Tables too. Close ends them.
 func New(o Options) (*Shards, error) {
-	if o.Shards < 1 {
+	if o.Tables == nil && o.Shards < 1 {
 		return nil, fmt.Errorf("%d shards; at least 1", o.Shards)
 	}
 	if o.Pin {
 		var err error
 		if o.pins, err = cores(); err != nil {
+			if o.Tables != nil {
+				o.Tables.Close()
+			}
 			return nil, err
 		}
 	}
+	s := &Shards{porter: porter{stop: make(chan struct{})}}
+	if o.Tables != nil {
+		o.Shards = len(o.Tables.threads)
+	}
 	o.memory = newLagMemory(o.LagMemory, o.Shards)
-	s := &Shards{abreast: o.Shards, porter: porter{stop: make(chan struct{})}}
-	if o.TableStreams > 0 {
+	s.abreast = o.Shards
+	if o.Tables != nil {
+		s.startApart(&o)
 		if o.Abreast > 0 {
 			s.abreast = min(o.Abreast, o.Shards)
-		}
-		if err := s.startApart(&o); err != nil {
-			return nil, err
 		}
 		return s, nil
 	}

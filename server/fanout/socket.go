@@ -50,10 +50,10 @@ type system interface {
 	// wait appends to events what happened, waiting for something at most as
 	// long as told: not at all at 0. A ring of the bell ends it without an event.
 	wait(events []event, atMost time.Duration) []event
-	// receive takes a message with sockets for this shard's own descriptor table, of
-	// which there is one: it appends them, and -1 for each that was lost on the way, and
+	// receive takes a message with sockets for this shard's own descriptor table, if there
+	// is one: it appends them, and -1 for each that was lost on the way, and
 	// tells the number of the joiner whose is the first.
-	receive(fds []int32) (first uint64, _ []int32)
+	receive(fds []int32) (first uint64, _ []int32, ok bool)
 
 	// ring ends a wait, the one under way or the next one. Any goroutine.
 	ring()

@@ -52,20 +52,23 @@ type audienceState struct {
 	due      time.Duration
 }
 
-// A streamState is a subscriber, but for its socket. A live one has the first part only, and one
-// that is ending hardly that.
+// A streamState is a subscriber, but for its socket. There are as many as streams, in both processes
+// at the same time: what only some have stands elsewhere.
 type streamState struct {
 	fd       int32      // of the process that wrote this; it does not travel
 	audience int32      // its place in shardState.audiences; -1: it is ending
 	network  netip.Addr // for whom it counts; the zero value where nobody counts
-	live     bool
 	told     uint64
-	onLag    OnLag
 	idle     time.Duration // since something was last sent to it, as far as heartbeats care
 	turn     time.Duration // until its heartbeat's turn; of an ending one, until it is closed
 	crc      uint32        // of a compressed one: encode.Place's Totals
 	size     uint32
+	onLag    OnLag
+	lag      *lagState // nil: it is live, or ending
+}
 
+// A lagState is the lag of one that lags, or is catching up.
+type lagState struct {
 	cursor    ring.Position
 	rest      restState
 	opening   *Subscription
@@ -113,7 +116,11 @@ func (st *State) Code(c *handover.Coder) {
 			if n := s.streams[i].audience; n < -1 || int(n) >= len(s.audiences) {
 				c.Fail(fmt.Errorf("a stream is of audience %d of %d", n, len(s.audiences)))
 			}
-			if r := &s.streams[i].rest; r.chunk < 0 || int(r.chunk) > len(s.chunks) || r.chunk > 0 && uint(r.sent) >= uint(len(s.chunks[r.chunk-1])) {
+			l := s.streams[i].lag
+			if l == nil {
+				continue
+			}
+			if r := &l.rest; r.chunk < 0 || int(r.chunk) > len(s.chunks) || r.chunk > 0 && uint(r.sent) >= uint(len(s.chunks[r.chunk-1])) {
 				c.Fail(fmt.Errorf("a stream has a rest of chunk %d of %d, from byte %d on", r.chunk, len(s.chunks), r.sent))
 			}
 		}
@@ -136,47 +143,54 @@ func (m *streamState) code(c *handover.Coder) {
 	network := m.network.AsSlice()
 	c.Bytes(&network)
 	m.network, _ = netip.AddrFromSlice(network)
-	c.Bool(&m.live)
 	handover.Num(c, &m.told)
 	handover.Num(c, &m.onLag)
 	handover.Num(c, &m.idle)
 	handover.Num(c, &m.turn)
 	handover.Num(c, &m.crc)
 	handover.Num(c, &m.size)
-	if m.live || m.audience < 0 {
+	lags := m.lag != nil
+	if c.Bool(&lags); !lags {
 		return
 	}
-	handover.Num(c, &m.cursor)
-	handover.Num(c, &m.rest.chunk)
-	handover.Num(c, &m.rest.sent)
-	c.Bool(&m.rest.again)
-	handover.Num(c, &m.rest.first)
-	handover.Num(c, &m.rest.end)
-	handover.Num(c, &m.rest.after)
-	opening := m.opening != nil
+	if c.Reads() {
+		m.lag = new(lagState)
+	}
+	m.lag.code(c)
+}
+
+func (l *lagState) code(c *handover.Coder) {
+	handover.Num(c, &l.cursor)
+	handover.Num(c, &l.rest.chunk)
+	handover.Num(c, &l.rest.sent)
+	c.Bool(&l.rest.again)
+	handover.Num(c, &l.rest.first)
+	handover.Num(c, &l.rest.end)
+	handover.Num(c, &l.rest.after)
+	opening := l.opening != nil
 	if c.Bool(&opening); opening {
 		if c.Reads() {
-			m.opening = new(Subscription)
+			l.opening = new(Subscription)
 		}
-		m.opening.code(c)
+		l.opening.code(c)
 	}
-	m.past.code(c)
-	c.Bool(&m.known.known)
-	handover.List(c, &m.known.floors, func(f *floorState) {
+	l.past.code(c)
+	c.Bool(&l.known.known)
+	handover.List(c, &l.known.floors, func(f *floorState) {
 		handover.Num(c, &f.topic)
 		handover.Num(c, &f.id)
 	})
-	handover.Num(c, &m.known.forgotten)
-	handover.Num(c, &m.known.until)
-	handover.Num(c, &m.reason)
-	handover.Numbers(c, &m.topics)
-	handover.Num(c, &m.fellUntil)
-	c.Bool(&m.fell)
-	c.Bool(&m.unknown)
-	c.Bool(&m.skim)
-	c.Bool(&m.bare)
-	c.Bool(&m.broken)
-	handover.Num(c, &m.was)
+	handover.Num(c, &l.known.forgotten)
+	handover.Num(c, &l.known.until)
+	handover.Num(c, &l.reason)
+	handover.Numbers(c, &l.topics)
+	handover.Num(c, &l.fellUntil)
+	c.Bool(&l.fell)
+	c.Bool(&l.unknown)
+	c.Bool(&l.skim)
+	c.Bool(&l.bare)
+	c.Bool(&l.broken)
+	handover.Num(c, &l.was)
 }
 
 func (p *past) code(c *handover.Coder) {

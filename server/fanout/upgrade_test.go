@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"pgregory.net/rapid"
+
 	"penstock/encode"
 	"penstock/ring"
 	"penstock/server/handover"
@@ -92,7 +94,15 @@ func (w *world) upgrade() {
 	if err := seq.Load(past); err != nil {
 		w.fail("%v", err)
 	}
-	for i, shares := range streams.split(2, sockets) {
+	rooms := &Rooms{Each: []int{len(sockets), len(sockets)}, Abreast: 1}
+	if mixed {
+		rooms.Each[0] = rapid.IntRange(0, len(sockets)).Draw(w.t, "room")
+	}
+	portions, err := streams.Portions(rooms)
+	if err != nil {
+		w.fail("%v", err)
+	}
+	for i, shares := range streams.split(portions, sockets) {
 		p := w.posts[i]
 		for _, s := range shares {
 			for _, fd := range s.sockets {

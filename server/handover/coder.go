@@ -135,13 +135,17 @@ func (c *Coder) String(v *string) {
 	*v = string(b)
 }
 
+// listRoom is for how many elements a list has room from its beginning: one of streams, that grew as it
+// is read, would leave as much garbage as it takes itself.
+const listRoom = 1 << 16
+
 // List codes a list, its elements by a function.
 func List[T any](c *Coder, list *[]T, code func(*T)) {
 	n := c.length(len(*list))
 	if c.Reads() {
 		*list = nil
 		if n > 0 {
-			*list = make([]T, 0, min(n, 4096))
+			*list = make([]T, 0, min(n, listRoom))
 		}
 		for range n {
 			var v T
@@ -158,7 +162,7 @@ func List[T any](c *Coder, list *[]T, code func(*T)) {
 }
 
 // Numbers codes a list of numbers.
-func Numbers[T ~int32 | ~uint64](c *Coder, list *[]T) {
+func Numbers[T ~int | ~int32 | ~uint64](c *Coder, list *[]T) {
 	List(c, list, func(v *T) { Num(c, v) })
 }
 
