@@ -11,8 +11,6 @@ package accept
 // descriptor, which is marked as detached.
 
 import (
-	"net"
-
 	"penstock/server/fanout"
 
 	"github.com/cloudwego/netpoll"
@@ -42,11 +40,15 @@ func Stream(ctx *fasthttp.RequestCtx, sub *fanout.Subscription) {
 	}
 	l.sub = sub
 	l.mute = true
-	ctx.HijackSetNoResponse(true)
-	ctx.Hijack(noop)
+	// Not Hijack, which would cost a goroutine: what fasthttp answers is not sent, and it returns.
+	ctx.SetConnectionClose()
 }
 
-func noop(net.Conn) {}
+// IsStream tells whether Stream was called for the request. Handler.Serve calls it.
+func IsStream(ctx *fasthttp.RequestCtx) bool {
+	l, ok := ctx.Conn().(*long)
+	return ok && l.sub != nil
+}
 
 // Source is where the request's connection has come from; the zero From where that is none of an
 // Acceptor's. Handler.Serve calls it.
@@ -94,10 +96,12 @@ func (l *long) away() {
 	a := l.a
 	half := len(l.held) > 0
 	a.held.Add(-int64(len(l.held)))
-	l.held = nil
+	l.forgetHeld()
 	switch l.leaving {
 	case toShard:
-		drop(l.fd, takeMost)
+		if !l.emptied {
+			drop(l.fd, takeMost)
+		}
 		ticket := a.o.Addresses.lift(l.fd)
 		l.sub.Ticket = ticket
 		if err := a.o.Shards.Join(int(l.fd), l.sub); err == nil {

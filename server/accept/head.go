@@ -7,6 +7,7 @@ package accept
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 )
 
@@ -150,10 +151,8 @@ func (h *head) parse(p []byte, s *scan, size int) *refusal {
 		for n := len(value); n > 0 && (value[n-1] == ' ' || value[n-1] == '\t'); n = len(value) {
 			value = value[:n-1]
 		}
-		for i := range value {
-			if !field[value[i]] {
-				return bad("byte %#02x in the value of header %s; no control characters", value[i], line[:name])
-			}
+		if i := control(value); i >= 0 {
+			return bad("byte %#02x in the value of header %s; no control characters", value[i], line[:name])
 		}
 		if no := h.field(line[:name], value, &hosts); no != nil {
 			return no
@@ -205,6 +204,32 @@ func (h *head) requestLine(line []byte) *refusal {
 
 func badMethod(c byte) *refusal {
 	return bad("byte %#02x in the method; this port speaks HTTP/1.1 without TLS", c)
+}
+
+// control finds the first byte that a field's value must not have; -1 where there is none. Eight at a
+// time: a cookie may have thousands.
+func control(value []byte) int {
+	const ones, tops = 0x0101010101010101, 0x8080808080808080
+	i := 0
+	for ; i+8 <= len(value); i += 8 {
+		w := binary.LittleEndian.Uint64(value[i:])
+		del := w ^ 0x7f*ones
+		// The lowest byte below a space, or a DEL, sets its top bit; tabs are among them.
+		if ((w-' '*ones)&^w|(del-ones)&^del)&tops == 0 {
+			continue
+		}
+		for j := range 8 {
+			if !field[value[i+j]] {
+				return i + j
+			}
+		}
+	}
+	for ; i < len(value); i++ {
+		if !field[value[i]] {
+			return i
+		}
+	}
+	return -1
 }
 
 func badName(line []byte, at, start int) *refusal {

@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	shortMost = 4 << 10 // bytes of a head that the short way takes
+	shortMost = 4 << 10 // bytes of a head that the short way takes, and of a request that the quick one does
 
 	acceptMost = 64 // connections taken before other events have their turn
 
@@ -79,7 +79,7 @@ type Acceptor struct {
 	closeAt  int64 // closing, by force from then on; 0: not closing
 	forced   bool
 	moving
-	buf    [shortMost]byte
+	buf    *store // what has just been taken out of a socket
 	events [128]unix.EpollEvent
 }
 
@@ -97,6 +97,7 @@ func Listen(o Options) (*Acceptor, error) {
 	a.frozen = o.Frozen
 	a.Limit(o.Limits)
 	a.halves = halves{all: make(map[int32][]byte), held: &a.held}
+	a.buf = stores.Get().(*store)
 	a.short.init()
 	a.quick.init(a)
 	a.longWay.init(a)
@@ -212,6 +213,7 @@ func (a *Acceptor) run() {
 	for _, k := range idle {
 		a.close(k.fd)
 	}
+	close(a.hands.next)
 	unix.Close(a.mail.bell)
 	unix.Close(int(a.set))
 }
@@ -315,8 +317,8 @@ func (a *Acceptor) consider(fd int32, from From, at int32, n int, ended bool) {
 	size, no := s.end(b)
 	if no == nil && size == 0 {
 		switch {
-		case n == len(a.buf):
-			a.goLongWith(fd, from, at, b)
+		case n >= shortMost:
+			a.goLongWith(fd, from, at, n)
 			return
 		case !ended:
 			a.await(fd, from, at, b)
@@ -327,6 +329,10 @@ func (a *Acceptor) consider(fd int32, from From, at int32, n int, ended bool) {
 			return
 		}
 		no = halfHead
+	}
+	if size > shortMost {
+		a.goLongWith(fd, from, at, n) // where it takes another core's time
+		return
 	}
 	if no == nil {
 		no = a.head.parse(b, &s, size)
@@ -345,7 +351,7 @@ func (a *Acceptor) consider(fd int32, from From, at int32, n int, ended bool) {
 				return
 			}
 		}
-		a.goLongWith(fd, from, at, b)
+		a.goLongWith(fd, from, at, n)
 		return
 	}
 	a.goShort(fd, from, at, n, full, why)

@@ -5,8 +5,8 @@ package accept
 // fasthttp's ServeConn is called for one request at a time, when its head is whole, with that
 // request's bytes and no others (wire.go): it has nothing to wait for, and nothing to
 // misunderstand, between two requests. A connection begins with what the accept thread has taken
-// out of its socket, on a goroutine of its own; many have no second request, and most of these never
-// meet netpoll. netpoll gets a connection once there is something to wait for: the rest of a head
+// out of its socket, on a goroutine of its own (hands.go); many have no second request, and most of
+// these never meet netpoll. netpoll gets a connection once there is something to wait for: the rest of a head
 // or of a body, or the next request (attach). From then on a goroutine of netpoll's pool comes
 // with bytes (onRequest) and goes when the whole requests among them are answered. What is left
 // then, part of a head, is held in memory of our own: netpoll would call for ever while its
@@ -30,8 +30,9 @@ import (
 
 const (
 	// smallMost is the largest head that goes to the fasthttp server with small
-	// buffers. The other one's are as large as the largest head.
-	smallMost = 4 << 10
+	// buffers, mediumMost to the next one. The last one's are as large as the largest head.
+	smallMost  = 4 << 10
+	mediumMost = 16 << 10
 
 	// peekMost is how much of netpoll's buffer is looked at for a head before
 	// the bytes are held.
@@ -54,11 +55,13 @@ const (
 
 // longWay is the part of an Acceptor that requests' goroutines use.
 type longWay struct {
-	small, large *fasthttp.Server
-	longs        longs
-	bodies       atomic.Int64 // bytes of bodies in hand
-	held         atomic.Int64 // bytes of half heads
-	slow         shares       // of requests whose bodies are still to come
+	small, medium, large *fasthttp.Server
+
+	longs  longs
+	bodies atomic.Int64 // bytes of bodies in hand
+	held   atomic.Int64 // bytes of half heads
+	slow   shares       // of requests whose bodies are still to come
+	hands  hands
 }
 
 func (w *longWay) init(a *Acceptor) {
@@ -78,7 +81,8 @@ func (w *longWay) init(a *Acceptor) {
 			Logger:                       silent{},
 		}
 	}
-	w.small, w.large = server(smallMost), server(headMost)
+	w.small, w.medium, w.large = server(smallMost), server(mediumMost), server(headMost)
+	w.hands.next = make(chan *long)
 }
 
 type silent struct{}
@@ -110,6 +114,7 @@ type long struct {
 
 	scan     scan
 	held     []byte // bytes that were read and not yet used: part of a head, and what came with its end
+	store    *store // where these lie while a goroutine is in it; nil: elsewhere
 	began    int64  // when the first byte of the head in question came, or the connection
 	requests int    // answered so far
 
@@ -123,6 +128,7 @@ type long struct {
 	reserved int64 // of BodyMemory
 	room     Room
 	back     bool // goes back to the quick way when it is answered
+	emptied  bool // nothing was left in the socket when held was taken out of it, and nobody has read on since
 	slow     bool // holds a part of its address's share: the body is still to come
 
 	no      *refusal // why the connection is answered and closed
@@ -145,20 +151,28 @@ const (
 	gone                 // away has run: fd may be somebody else's
 )
 
-// goLongWith sends a connection the long way, with the bytes b that have been taken out of its
-// socket: the beginning of its first request. The accept thread.
-func (a *Acceptor) goLongWith(fd int32, from From, at int32, b []byte) { a.goLong(fd, from, at, b, 0) }
+// goLongWith sends a connection the long way, with the first n bytes of buf, which have been taken out
+// of its socket: the beginning of its first request. The accept thread.
+func (a *Acceptor) goLongWith(fd int32, from From, at int32, n int) { a.goLong(fd, from, at, n, 0) }
 
 // goLongAgain is goLongWith for a connection that was answered before.
-func (a *Acceptor) goLongAgain(fd int32, from From, at int32, b []byte) { a.goLong(fd, from, at, b, 1) }
+func (a *Acceptor) goLongAgain(fd int32, from From, at int32, n int) { a.goLong(fd, from, at, n, 1) }
 
-func (a *Acceptor) goLong(fd int32, from From, at int32, b []byte, requests int) {
-	l := &long{a: a, fd: fd, from: from, began: a.now, requests: requests, phase: serving, back: a.quick.waits}
-	l.held = append(l.held, b...)
-	a.held.Add(int64(len(b)))
+func (a *Acceptor) goLong(fd int32, from From, at int32, n int, requests int) {
+	l := spareLongs.Get().(*long)
+	*l = long{a: a, fd: fd, from: from, began: a.now, requests: requests, phase: serving, back: a.quick.waits}
+	// The connection takes buf along, which so is not copied.
+	l.store, l.held, l.emptied = a.buf, a.buf[:n], n < len(a.buf)
+	a.buf = stores.Get().(*store)
+	a.held.Add(int64(n))
 	a.sendLong(l, at)
-	go l.taken()
+	a.lend(l)
 }
+
+// spareLongs are connections that have left the long way, and that netpoll never had: nobody knows
+// them any more. They are made new when they are taken, on the accept thread, which may still look at
+// one that has just left.
+var spareLongs = sync.Pool{New: func() any { return new(long) }}
 
 // sendLong counts a connection in on the long way, and has the accept thread keep its time.
 func (a *Acceptor) sendLong(l *long, at int32) {
@@ -195,7 +209,7 @@ func (l *long) attach() bool {
 		return false
 	}
 	np.AddCloseCallback(l.closed)
-	l.np = np
+	l.np, l.emptied = np, false
 	l.attached.Store(true)
 	return true
 }
@@ -278,6 +292,7 @@ func (l *long) begin() bool {
 
 // rest gives the connection back to netpoll, and its time to the accept thread.
 func (l *long) rest() {
+	l.moveHeld()
 	now := l.a.clock()
 	l.mu.Lock()
 	defer l.mu.Unlock()

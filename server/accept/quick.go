@@ -51,7 +51,7 @@ func (q *quick) init(a *Acceptor) {
 // Handler answers at once.
 func (a *Acceptor) quickly(from From, b []byte) (answer []byte, ok bool) {
 	h, q := &a.head, &a.quick
-	if q.left == 0 || h.length < 0 || h.size+int(h.length) != len(b) || h.http10 || h.expects || h.closes || a.draining.Load() {
+	if q.left == 0 || h.length < 0 || h.size+int(h.length) != len(b) || len(b) > shortMost || h.http10 || h.expects || h.closes || a.draining.Load() {
 		return nil, false
 	}
 	ctx := &q.ctx
@@ -144,7 +144,7 @@ func (a *Acceptor) again(fd int32, from From, at int32, ended bool) {
 			}
 		}
 	}
-	a.goLongAgain(fd, from, at, b)
+	a.goLongAgain(fd, from, at, n)
 }
 
 // endIdleHere closes the connections between two requests that the accept thread has.

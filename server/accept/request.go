@@ -37,7 +37,13 @@ func (l *long) request() {
 		return
 	}
 	defer a.exit(l.room)
-	large := h.size > smallMost
+	server := a.small
+	switch {
+	case h.size > mediumMost:
+		server = a.large
+	case h.size > smallMost:
+		server = a.medium
+	}
 	l.bodyLeft, l.bodyCame, l.chunks = max(h.length, 0), 0, encode.Dechunker{}
 	l.keep, l.mute, l.sub = false, false, nil
 	switch {
@@ -56,10 +62,6 @@ func (l *long) request() {
 		l.asked = bytes.Clone(l.ahead(headMost)[:h.size])
 	}
 	h.method, h.target, h.host = nil, nil, nil
-	server := a.small
-	if large {
-		server = a.large
-	}
 	server.ServeConn(l)
 	l.requests++
 	if l.no != nil {

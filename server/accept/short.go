@@ -58,7 +58,7 @@ func (a *Acceptor) goShort(fd int32, from From, at int32, n int, full bool, why 
 	sub, answer, long := a.judge(from)
 	switch {
 	case long:
-		a.goLongWith(fd, from, at, a.buf[:n])
+		a.goLongWith(fd, from, at, n)
 	case sub == nil:
 		a.count.short.Add(1)
 		a.answer(fd, at, answer)

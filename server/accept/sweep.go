@@ -83,7 +83,7 @@ func (a *Acceptor) sweep() {
 		l.expire(began)
 	}
 	clear(a.due)
-	if a.sweepAt = 0; a.longs.len() == 0 && a.closeAt == 0 {
+	if a.sweepAt = 0; !a.hands.sendHome() && a.longs.len() == 0 && a.closeAt == 0 {
 		return
 	}
 	// Looking takes at most a hundredth of the thread's time.

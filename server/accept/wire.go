@@ -10,6 +10,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -68,9 +69,34 @@ func (l *long) skip(n int) {
 
 func (l *long) dropHeld(n int) {
 	if l.held = l.held[n:]; len(l.held) == 0 {
-		l.held = nil
+		l.forgetHeld()
 	}
 	l.a.held.Add(-int64(n))
+}
+
+// A store is what the accept thread takes out of a socket at once, and where the bytes lie that a
+// connection begins the long way with: used again and again, so that a head leaves no garbage of its
+// size behind.
+type store [2 * shortMost]byte
+
+var stores = sync.Pool{New: func() any { return new(store) }}
+
+// moveHeld moves what is held, part of a head, to memory of its size: it may stay for long.
+func (l *long) moveHeld() {
+	if l.store != nil {
+		held := bytes.Clone(l.held)
+		l.forgetHeld()
+		l.held = held
+	}
+}
+
+// forgetHeld holds nothing any more.
+func (l *long) forgetHeld() {
+	l.held = nil
+	if l.store != nil {
+		stores.Put(l.store)
+		l.store = nil
+	}
 }
 
 // hold takes from netpoll, or from the socket where netpoll has nothing of it yet, what may belong to
@@ -116,7 +142,7 @@ func (l *long) holdMore() bool {
 	if room == 0 {
 		return false
 	}
-	l.held = slices.Grow(l.held, room)
+	l.held, l.emptied = slices.Grow(l.held, room), false
 	n, errno := receive(l.fd, l.held[len(l.held):len(l.held)+room])
 	if errno != 0 || n <= 0 {
 		return false
@@ -196,6 +222,7 @@ func (l *long) take(p []byte) (int, error) {
 		l.dropHeld(n)
 		return n, nil
 	}
+	l.emptied = false
 	if !l.attached.Load() {
 		if n, errno := receive(l.fd, p); errno != syscall.EAGAIN {
 			return l.received(n, errno)
@@ -213,6 +240,7 @@ func (l *long) upcoming(room []byte) ([]byte, error) {
 	if len(l.held) > 0 {
 		return l.held[:min(len(l.held), len(room))], nil
 	}
+	l.emptied = false
 	if !l.attached.Load() {
 		if n, errno := peek(l.fd, room); errno != syscall.EAGAIN {
 			n, err := l.received(n, errno)

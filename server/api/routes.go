@@ -161,7 +161,7 @@ func (a *API) Serve(ctx *fasthttp.RequestCtx) {
 	if f != nil {
 		a.fail(&ctx.Response, &r, f)
 	}
-	if !ctx.Hijacked() {
+	if !accept.IsStream(ctx) {
 		a.count.response(ctx.Response.StatusCode())
 	}
 }
