@@ -82,14 +82,18 @@ func (a *API) older(sub *fanout.Subscription) (*olderStream, *failure) {
 			return nil, a.unavailable(overHistory, err.Error())
 		case err != nil:
 			return nil, nil // the ring, and its gap
-		case len(p.Events) > 0:
+		}
+		// The stream's newest may be an id that this node has not read yet, or never will, for it is no
+		// event's. Only events' ids are waited for (Await).
+		p.UpTo = min(p.UpTo, a.o.Sequencer.NewestID())
+		if len(p.Events) > 0 {
 			return renderOlder(sub, p), nil
 		}
 		p.Free()
 		if p.Lost > 0 {
 			return nil, nil
 		}
-		sub.LastID = p.UpTo
+		sub.LastID = max(sub.LastID, p.UpTo)
 	}
 	return nil, nil
 }

@@ -10,6 +10,7 @@ import (
 	"penstock/server"
 	"penstock/server/servertest"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -93,6 +94,34 @@ func TestNothingOlderIsNoGap(t *testing.T) {
 	who.WaitID(t, id)
 	if got := who.Events(); len(got) != 1 || got[0].Data != "two" {
 		t.Errorf("%v; want two alone", got)
+	}
+}
+
+// The newest of the stream may be no event: nobody waits for its id, and nobody is told that it can't
+// be.
+func TestHistoryEndsWhereTheNodeIs(t *testing.T) {
+	n := startNATS(t)
+	node := servertest.Start(t, On(n), small)
+	first := node.Publish(t, "quiet", "one")
+	ids := fillUp(t, node, "news", 100)
+	conn, _ := client(t, n)
+	none := &nats.Msg{Subject: "penstock.news", Header: nats.Header{"Penstock-Retry": {"soon"}}, Data: []byte("no event")}
+	if _, err := conn.RequestMsg(none, patience); err != nil {
+		t.Fatal(err)
+	}
+	quiet := node.Subscribe(t, "quiet", servertest.After(first))
+	news := node.Subscribe(t, "news", servertest.After(ids[9]))
+	follow(t, news, ids[99])
+	servertest.WaitUntil(t, "the end of the piece", news.Ended)
+	news.Resume(t)
+	id := node.PublishLines(t, `{"topic":"quiet","data":"two"}`, `{"topic":"news","data":"100"}`)
+	quiet.WaitID(t, id-1)
+	news.WaitID(t, id)
+	if got := quiet.Events(); len(got) != 1 || got[0].Data != "two" {
+		t.Errorf("%v; want two alone", got)
+	}
+	if got := data(news.Events()); !slices.Equal(got, numbers(10, 100)) {
+		t.Errorf("%d events, the first %v; want 10 to 100", len(got), got[:min(3, len(got))])
 	}
 }
 
