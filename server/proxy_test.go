@@ -4,14 +4,10 @@ package server_test
 // it unless told otherwise, HAProxy and Caddy. Skipped where they are not installed.
 
 import (
-	"bytes"
-	"context"
 	"encoding/base64"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -79,53 +75,19 @@ http:// {
 // start puts the proxy in front of a server and returns the socket that it listens on.
 func (p *proxy) start(t *testing.T, srv *servertest.Server) (socket string) {
 	t.Helper()
-	program, err := exec.LookPath(p.program)
-	if err != nil {
-		if program, err = exec.LookPath("/usr/sbin/" + p.program); err != nil {
-			t.Skipf("%s is not installed", p.program)
-		}
-	}
+	program := servertest.Program(t, p.program)
 	dir, err := os.MkdirTemp("", "proxy") // a socket's path must be short
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
 	socket = filepath.Join(dir, "socket")
 	config := filepath.Join(dir, "config")
 	text := strings.NewReplacer("{socket}", socket, "{server}", srv.Addr().String(), "{unix}", "unix:"+srv.Addrs()[1].String(), "{dir}", dir).Replace(p.config)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	var said bytes.Buffer
-	ctx, cancel := context.WithCancel(context.Background())
-	cmd := exec.CommandContext(ctx, program, p.args(config)...)
-	cmd.Stdout, cmd.Stderr = &said, &said
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	gone := make(chan struct{})
-	go func() { _ = cmd.Wait(); close(gone) }()
-	t.Cleanup(func() {
-		cancel()
-		<-gone
-		log, _ := os.ReadFile(filepath.Join(dir, "log"))
-		if t.Failed() {
-			t.Logf("%s said: %s%s", p.name, said.Bytes(), log)
-		}
-		os.RemoveAll(dir)
-	})
-	servertest.WaitUntil(t, p.name+" to listen", func() bool {
-		select {
-		case <-gone:
-			log, _ := os.ReadFile(filepath.Join(dir, "log"))
-			t.Fatalf("%s has ended: %s%s", p.name, said.Bytes(), log)
-		default:
-		}
-		c, err := net.Dial("unix", socket)
-		if err == nil {
-			c.Close()
-		}
-		return err == nil
-	})
+	servertest.RunProxy(t, program, dir, p.args(config)...)
 	return socket
 }
 

@@ -19,11 +19,12 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"penstock/server/servertest"
 )
 
 // certificate writes a certificate, its key, and both, to files of that folder.
@@ -93,12 +94,12 @@ var fronts = []front{
 func TestDeployedProxiesCarryStreams(t *testing.T) {
 	for _, f := range fronts {
 		t.Run(f.program, func(t *testing.T) {
-			path := program(t, f.program)
+			path := servertest.Program(t, f.program)
 			dir, err := os.MkdirTemp("", "front") // a socket's path must be short
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer os.RemoveAll(dir)
+			t.Cleanup(func() { os.RemoveAll(dir) })
 			certificate(t, dir)
 			s := serve(t, environment(t, map[string]string{"PENSTOCK_PUBLISH_TOKEN_FILE": ""}))
 			text := deployed(t, f.file)
@@ -118,46 +119,12 @@ func TestDeployedProxiesCarryStreams(t *testing.T) {
 			if t.Failed() {
 				return
 			}
-			runProxy(t, path, dir, args(f.run))
+			servertest.RunProxy(t, path, dir, args(f.run)...)
 			for _, version := range []string{"http/1.1", "h2"} {
 				carries(t, filepath.Join(dir, "socket"), version)
 			}
 		})
 	}
-}
-
-// runProxy runs a proxy until the test's end, and waits until it listens.
-func runProxy(t *testing.T, path, dir string, args []string) {
-	t.Helper()
-	var said bytes.Buffer
-	ctx, cancel := context.WithCancel(context.Background())
-	cmd := exec.CommandContext(ctx, path, args...)
-	cmd.Stdout, cmd.Stderr = &said, &said
-	if err := cmd.Start(); err != nil {
-		cancel()
-		t.Fatal(err)
-	}
-	gone := make(chan struct{})
-	go func() { _ = cmd.Wait(); close(gone) }()
-	t.Cleanup(func() {
-		cancel()
-		<-gone
-		if log, _ := os.ReadFile(filepath.Join(dir, "log")); t.Failed() {
-			t.Logf("%s said: %s%s", path, said.Bytes(), log)
-		}
-	})
-	poll(t, path+" to listen", func() bool {
-		select {
-		case <-gone:
-			t.Fatalf("%s has ended: %s", path, said.Bytes())
-		default:
-		}
-		c, err := net.Dial("unix", filepath.Join(dir, "socket"))
-		if err == nil {
-			c.Close()
-		}
-		return err == nil
-	})
 }
 
 // carries opens a stream through a proxy and publishes: what is published arrives while the stream

@@ -21,6 +21,8 @@ import (
 
 	"penstock/server"
 	"penstock/server/tuning"
+
+	"penstock/server/servertest"
 )
 
 // deployed reads a file of deploy/.
@@ -31,18 +33,6 @@ func deployed(t *testing.T, name string) string {
 		t.Fatal(err)
 	}
 	return string(text)
-}
-
-// program finds an installed program, or skips the test with its name.
-func program(t *testing.T, name string) string {
-	t.Helper()
-	for _, path := range []string{name, "/usr/sbin/" + name} {
-		if found, err := exec.LookPath(path); err == nil {
-			return found
-		}
-	}
-	t.Skipf("%s is not installed", name)
-	return ""
 }
 
 // asked runs a program that is to be content.
@@ -122,7 +112,7 @@ func startsWith(t *testing.T, env []string) {
 }
 
 func TestDeployedUnitIsValid(t *testing.T) {
-	analyze := program(t, "systemd-analyze")
+	analyze := servertest.Program(t, "systemd-analyze")
 	text := deployed(t, "penstock.service")
 	if !strings.Contains(text, "ExecStart=/usr/local/bin/penstock serve ") {
 		t.Fatal("the unit starts something else")
@@ -414,7 +404,7 @@ func TestDeployedPodIsWhole(t *testing.T) {
 
 // The sysctl file is read by sysctl as it is.
 func TestDeployedSysctlsAreRead(t *testing.T) {
-	sysctl := program(t, "sysctl")
+	sysctl := servertest.Program(t, "sysctl")
 	if out, err := exec.CommandContext(t.Context(), sysctl, "--help").CombinedOutput(); err != nil || !bytes.Contains(out, []byte("--dry-run")) {
 		t.Skip("this sysctl has no --dry-run")
 	}

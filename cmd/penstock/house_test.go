@@ -50,6 +50,7 @@ var testRooms = map[string][]string{
 	"encode":           {"bench/samples"},
 	"server":           {"server/servertest"},
 	"server/backplane": {"server", "server/servertest"},
+	"cmd/penstock":     {"server/servertest"},
 }
 
 // doors says where each library may be imported: by whom it is known. A library that is not here
