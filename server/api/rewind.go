@@ -59,7 +59,6 @@ func (a *API) rewind(sub *fanout.Subscription) (*olderStream, *failure) {
 			return nil, nil // the ring
 		}
 	}
-	start := after
 	for range mostPieces {
 		p, err := b.Older(sub.Topics, sub.Patterns, after)
 		switch {
@@ -70,16 +69,17 @@ func (a *API) rewind(sub *fanout.Subscription) (*olderStream, *failure) {
 		}
 		p.Lost = 0 // it asked for what is there
 		whole := !a.o.Sequencer.Misses(sub.Topics, sub.Patterns, p.UpTo)
-		switch {
-		case !whole && len(p.Events) > 0:
-			sub.Resume, sub.LastID = true, start
+		if len(p.Events) > 0 && !whole {
+			sub.Resume, sub.LastID = true, p.Events[0].ID-1
 			return renderOlder(sub, p), nil
-		case whole:
-			a.precede(sub, p.Events, start, min(p.UpTo, a.o.Sequencer.NewestID()))
-			p.Free()
-			return nil, nil
+		}
+		if len(p.Events) > 0 {
+			a.precede(sub, p.Events, min(p.UpTo, a.o.Sequencer.NewestID()))
 		}
 		p.Free()
+		if whole {
+			return nil, nil
+		}
 		after = p.UpTo
 	}
 	return nil, nil
@@ -111,14 +111,14 @@ func (a *API) rewindCount(sub *fanout.Subscription) *failure {
 	}
 	slices.SortFunc(all, func(a, b topic.Arrival) int { return cmp.Compare(a.ID, b.ID) })
 	if len(all) > 0 {
-		a.precede(sub, all, all[0].ID-1, upTo)
+		a.precede(sub, all, upTo)
 	}
 	return nil
 }
 
-// precede gives a stream its past, which begins after an id, and lets it go on behind another.
-func (a *API) precede(sub *fanout.Subscription, events []topic.Arrival, start, upTo uint64) {
-	sub.Resume, sub.LastID, sub.Start, sub.Rewound = true, upTo, start, true
+// precede gives a stream its past, and lets it go on behind an id.
+func (a *API) precede(sub *fanout.Subscription, events []topic.Arrival, upTo uint64) {
+	sub.Resume, sub.LastID, sub.Start, sub.Rewound = true, upTo, min(events[0].ID-1, upTo), true
 	var frame []byte
 	for i := range events {
 		if e := &events[i]; e.ID <= upTo {

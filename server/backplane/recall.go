@@ -12,9 +12,6 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// recallStall is how long the stream may take for the next one.
-const recallStall = 5 * time.Second
-
 // recall appends the newest events of topics that have none after b.last, in their order. whole tells
 // whether these are all.
 func (b *Backplane) recall(ctx context.Context) (whole bool) {
@@ -50,35 +47,64 @@ func (b *Backplane) recallAll(ctx context.Context) (n uint64, err error) {
 	if consumer.CachedInfo().NumPending == 0 {
 		return 0, nil
 	}
-	all, err := consumer.Messages(jetstream.PullMaxMessagesWithBytesLimit(readAhead, max(8<<20, 2*b.o.MaxEventSize)), jetstream.PullExpiry(recallStall))
+	// Not Messages, which drops what comes faster than it is taken.
+	r := &recalling{reader: reader{b: b, ctx: ctx, broken: make(chan error, 1)}}
+	reading, err := consumer.Consume(r.handle,
+		jetstream.PullMaxMessagesWithBytesLimit(readAhead, max(8<<20, 2*b.o.MaxEventSize)),
+		jetstream.PullExpiry(2*readBeat+time.Second), jetstream.PullHeartbeat(readBeat),
+		jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) { r.stop(err) }))
 	if err != nil {
 		return 0, err
 	}
-	defer all.Stop()
-	r := &reader{b: b, ctx: ctx}
-	for {
-		m, err := all.Next(jetstream.NextMaxWait(recallStall))
-		if err != nil {
-			return n, err
+	defer func() { n = r.recalled }()
+	defer func() {
+		reading.Stop()
+		<-reading.Closed() // after it handle is not called any more
+	}()
+	select {
+	case err := <-r.broken:
+		return 0, err // nil: it has all
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+}
+
+// A recalling is a reader of each topic's newest message.
+type recalling struct {
+	reader
+	recalled uint64
+}
+
+// handle takes one message. The NATS client's goroutine, one at a time.
+func (r *recalling) handle(m jetstream.Msg) {
+	if r.over {
+		return
+	}
+	end := func(err error) {
+		r.over = true
+		r.stop(err)
+	}
+	meta, err := m.Metadata()
+	switch n := r.consumed.Add(1); {
+	case err != nil:
+		end(fmt.Errorf("a message without its sequence: %w", err))
+		return
+	case meta.Sequence.Consumer != n:
+		end(fmt.Errorf("messages of the reader were lost: number %d instead of %d", meta.Sequence.Consumer, n))
+		return
+	case meta.Sequence.Stream > r.b.last:
+		end(nil) // they come in their order: what follows is read anyway
+		return
+	}
+	if r.arrival(m, meta) {
+		if err := r.b.sink.Append(r.one[:]); err != nil {
+			end(err)
+			return
 		}
-		if ctx.Err() != nil {
-			return n, ctx.Err()
-		}
-		meta, err := m.Metadata()
-		if n++; err != nil || meta.Sequence.Consumer != n {
-			return n, fmt.Errorf("messages were lost on their way: %w", err)
-		}
-		if meta.Sequence.Stream > b.last {
-			return n - 1, nil // they come in their order: what follows is read anyway
-		}
-		if r.arrival(m, meta) {
-			if err := b.sink.Append(r.one[:]); err != nil {
-				return n, err
-			}
-		}
-		if meta.NumPending == 0 {
-			return n, nil
-		}
+		r.recalled++
+	}
+	if meta.NumPending == 0 {
+		end(nil)
 	}
 }
 

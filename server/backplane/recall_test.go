@@ -1,6 +1,7 @@
 package backplane_test
 
 import (
+	"strconv"
 	"testing"
 
 	"penstock/server"
@@ -44,6 +45,30 @@ func TestFreshNodeKnowsTheNewestOfQuietTopics(t *testing.T) {
 	follow(t, who, newest["quiet.a"])
 	if got := data(who.Events()); len(got) != 2 || got[0] != "old" || got[1] != "a" {
 		t.Errorf("resumed: %v; want old and a", who.Events())
+	}
+}
+
+// Many topics are recalled, more than are asked for at once, as fast as they come.
+func TestManyQuietTopicsAreRecalled(t *testing.T) {
+	n := startNATS(t)
+	_, js := client(t, n)
+	makeStream(t, js, nil)
+	const topics = 10_000
+	for i := range topics {
+		if _, err := js.PublishAsync("penstock.quiet.t"+strconv.Itoa(i), []byte(strconv.Itoa(i))); err != nil {
+			t.Fatal(err)
+		}
+		if i%1000 == 999 {
+			<-js.PublishAsyncComplete()
+		}
+	}
+	fresh := servertest.Start(t, On(n), small)
+	for _, i := range []int{0, 1, topics / 2, topics - 1} {
+		who := fresh.Subscribe(t, "quiet.t"+strconv.Itoa(i), servertest.With("snapshot", "true"))
+		if e := who.Next(t); e.Data != strconv.Itoa(i) {
+			t.Errorf("%v; want %d", e, i)
+		}
+		who.Cut()
 	}
 }
 

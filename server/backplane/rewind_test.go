@@ -84,7 +84,7 @@ func TestRewindByTimeReachesIntoTheStream(t *testing.T) {
 	for _, node := range nodes {
 		for _, back := range []string{"all", "1h"} {
 			for _, topics := range [][]string{{"news", "other"}, {"*"}} {
-				who := node.SubscribeAll(t, topics, servertest.With("rewind", back))
+				who := node.SubscribeAll(t, topics, servertest.With("rewind", back), servertest.With("hello", "true"))
 				live := node.Publish(t, "other", "live")
 				history["other"] = append(history["other"], live)
 				if topics[0] != "*" && who.Ended() {
@@ -92,6 +92,9 @@ func TestRewindByTimeReachesIntoTheStream(t *testing.T) {
 				}
 				follow(t, who, live)
 				got := idsOf(who)
+				if hello := who.Events()[0]; hello.Type != "hello" || hello.ID != got[0]-1 {
+					t.Errorf("%s, %s: %v; want that it starts before %d", who, back, hello, got[0])
+				}
 				if topics[0] == "*" { // the noise as well
 					got = slices.DeleteFunc(got, func(id uint64) bool { return !slices.Contains(history.newest(1000), id) })
 				}
