@@ -17,6 +17,9 @@
 //	rest until this pass's start + min(4 x its duration, the flush interval)
 //	sleep after a pass that found nothing
 //
+// 3 to 5 are chores (chores.go): they have about the time of a rest, and what is left over waits for
+// the next pass, which comes at once and flushes first.
+//
 // While a pass runs events pile up in the ring, and the next pass takes them
 // all: batching grows with load by itself.
 //

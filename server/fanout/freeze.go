@@ -69,6 +69,7 @@ func (sh *shard) freeze() {
 			m.armed = false
 		}
 	}
+	sh.events = sh.events[:0] // they are told anew where the sockets are watched next
 	st := sh.export()
 	sh.frost.frozen = true
 	sh.frost.sockets = make([]int32, len(st.streams))

@@ -22,6 +22,7 @@ import (
 // ground is a system. One goroutine.
 type ground struct {
 	time    time.Time
+	crawl   time.Duration // by which it moves on with each look at it
 	sockets map[int32]*socket
 	pending []event
 	rings   int
@@ -76,7 +77,10 @@ func (g *ground) hangUp(s *socket) {
 	}
 }
 
-func (g *ground) now() time.Time { return g.time }
+func (g *ground) now() time.Time {
+	g.time = g.time.Add(g.crawl)
+	return g.time
+}
 
 func (g *ground) send(fd int32, p []byte) (int, syscall.Errno) {
 	s := g.sockets[fd]

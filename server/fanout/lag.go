@@ -113,12 +113,15 @@ func (sh *shard) wake(m *subscriber) {
 	}
 }
 
-// catchUpAll serves the queue until it is empty or the pass's budget is spent.
+// catchUpAll serves the queue until it is empty or the pass's budget is spent: its bytes, or its time.
 // It tells whether anything was sent or anybody became live.
 func (sh *shard) catchUpAll() bool {
 	budget, moved := sh.catchUpBudget, false
 	sh.shared.audience = nil
 	for n := len(sh.ready); n > 0 && budget > 0; n-- {
+		if sh.turn%choresAtOnce == 0 && sh.turn > 0 && sh.late(catchUps) {
+			break
+		}
 		m := sh.ready[sh.turn]
 		sh.ready[sh.turn] = nil
 		sh.turn++

@@ -40,7 +40,8 @@ type world struct {
 	shards  Options
 	bound   func(*shard) // of a pass's work
 
-	tightMemory bool // laggards are cut for what is held for them
+	crawl       time.Duration // how far the shards' clocks move with each look at them, in a pass
+	tightMemory bool          // laggards are cut for what is held for them
 }
 
 // A post is a shard on its ground, which notes where each send begins.
@@ -115,6 +116,7 @@ func newWorld(t *rapid.T) *world {
 	lagMemory := rapid.SampledFrom([]int64{8 << 20, 20 << 10}).Draw(t, "lag memory")
 	flushMax := rapid.SampledFrom([]int{64 << 10, 500}).Draw(t, "flush max")
 	w.tightMemory = lagMemory < 1<<20
+	w.crawl = rapid.SampledFrom([]time.Duration{0, time.Second}).Draw(t, "crawl")
 	slice := rapid.SampledFrom([]int{mostSlice, 16 << 10, 2 << 10}).Draw(t, "slice")
 	passMost := rapid.SampledFrom([]int{mostRead, 20 << 10}).Draw(t, "pass")
 	w.say("ring=65536 keep=%d keep-size=%d max-topics=%d lag-memory=%d flush-max=%d slice=%d pass=%d", keep, keepSize, maxTopics, lagMemory, flushMax, slice, passMost)
@@ -178,7 +180,9 @@ func (w *world) pass(p *post) (busy bool) {
 	}
 	p.now_, p.ground.time = m, w.time
 	p.sh.events = p.ground.wait(p.sh.events, 0)
+	p.ground.crawl = w.crawl
 	busy = p.sh.pass(w.time)
+	p.ground.crawl, p.ground.time = 0, w.time
 	m.read = p.sh.readID // a pass does not read more than so much
 	if err := p.sh.broken(); err != nil {
 		w.fail("%v", err)

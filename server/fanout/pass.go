@@ -40,6 +40,7 @@ func (sh *shard) pass(now time.Time) (busy bool) {
 	busy = sh.flushPaced()
 	sh.endOver()
 	busy = sh.read != from || busy
+	sh.beginChores()
 	busy = sh.happened() || busy
 	busy = sh.takeInbox(sh.passJoiners) || busy
 	busy = sh.catchUpAll() || busy
@@ -51,8 +52,10 @@ func (sh *shard) pass(now time.Time) (busy bool) {
 		sh.linger()
 		sh.checkDrained()
 	}
-	sh.freeSlots = append(sh.freeSlots, sh.leftSlots...)
-	sh.leftSlots = sh.leftSlots[:0]
+	if len(sh.events) == 0 {
+		sh.freeSlots = append(sh.freeSlots, sh.leftSlots...)
+		sh.leftSlots = sh.leftSlots[:0]
+	}
 
 	if busy {
 		sh.measure(from)
@@ -153,24 +156,41 @@ func (sh *shard) flushDue() {
 
 // happened serves what the kernel told since the last pass.
 func (sh *shard) happened() bool {
-	for _, ev := range sh.events {
+	n := 0
+	for ; n < len(sh.events); n++ {
+		if n%choresAtOnce == 0 && n > 0 && sh.late(hangUps) {
+			break
+		}
+		ev := sh.events[n]
 		m := sh.slots[ev.slot]
 		switch {
-		case m == nil: // left in this pass
+		case m == nil: // has left since
 		case ev.gone:
 			sh.leave(m, ClientGone)
 		case ev.writable && m.lag != nil && m.lag.blocked:
 			sh.wake(m)
 		}
 	}
-	some := len(sh.events) > 0
-	sh.events = sh.events[:0]
-	return some
+	sh.events = sh.events[:copy(sh.events, sh.events[n:])]
+	return n > 0
 }
 
 // takeInbox serves what other goroutines left, and so many joiners at the most.
-func (sh *shard) takeInbox(most int) bool {
-	sh.joiners, sh.commands = sh.inbox.take(sh.joiners[:0], sh.commands[:0], most)
+func (sh *shard) takeInbox(most int) (some bool) {
+	for {
+		n := min(most, choresAtOnce)
+		joined, found := sh.takeSome(n)
+		some = found || some
+		if most -= joined; joined < n || most <= 0 || sh.late(joins) {
+			return some
+		}
+	}
+}
+
+// takeSome serves at most n joiners, and all commands. It tells how many there were of the former, and
+// whether there was anything.
+func (sh *shard) takeSome(n int) (joined int, some bool) {
+	sh.joiners, sh.commands = sh.inbox.take(sh.joiners[:0], sh.commands[:0], n)
 	if sh.inbox.apart {
 		for sh.frost.frozen && sh.receiveSome() {
 			continue // so that the pair is not full while nobody joins
@@ -190,10 +210,10 @@ func (sh *shard) takeInbox(most int) bool {
 	for _, c := range sh.commands {
 		sh.obey(c)
 	}
-	some := len(sh.joiners)+len(sh.commands) > 0
+	joined, some = len(sh.joiners), len(sh.joiners)+len(sh.commands) > 0
 	clear(sh.joiners)
 	clear(sh.commands)
-	return some
+	return joined, some
 }
 
 func (sh *shard) obey(c command) {

@@ -149,8 +149,9 @@ func (p *epoll) peer(fd int32) netip.AddrPort {
 }
 
 // EPOLLRDHUP without EPOLLIN: what a subscriber sends after its request is never
-// read, and with level triggering its first byte would wake us for ever.
-const hangUp = unix.EPOLLRDHUP
+// read. Edge-triggered: what is told is kept until a pass has served it, and a rest would be none
+// if the kernel told it again and again meanwhile.
+const hangUp = unix.EPOLLRDHUP | unix.EPOLLET
 
 func (p *epoll) watch(fd int32, slot uint32) syscall.Errno {
 	return p.control(unix.EPOLL_CTL_ADD, fd, hangUp, slot)
@@ -160,7 +161,7 @@ func (p *epoll) writable(fd int32, slot uint32, on bool) syscall.Errno {
 	if on {
 		// Edge-triggered: it stays armed, and the socket of a subscriber that
 		// is live again is writable nearly always.
-		return p.control(unix.EPOLL_CTL_MOD, fd, hangUp|unix.EPOLLOUT|unix.EPOLLET, slot)
+		return p.control(unix.EPOLL_CTL_MOD, fd, hangUp|unix.EPOLLOUT, slot)
 	}
 	return p.control(unix.EPOLL_CTL_MOD, fd, hangUp, slot)
 }

@@ -39,6 +39,7 @@ type shard struct {
 	passJoiners        int
 	sliceBytes         int
 	catchUpBudget      int
+	choreTime          time.Duration
 	memory             *lagMemory // of all shards
 	retryMin, retryMax time.Duration
 	version            string
@@ -85,6 +86,7 @@ type shard struct {
 	draining  drain
 	frost     frost
 	empty     bool // has let go of its streams: whoever still comes is closed
+	chores    chores
 	stop      bool
 
 	tick     uint32
@@ -125,6 +127,7 @@ func newShard(o *Options, sys system) *shard {
 		heartbeat: o.Heartbeat, flushInterval: o.FlushInterval, flushMaxBytes: o.FlushMaxBytes,
 		memory: o.memory, retryMin: o.RetryMin, retryMax: o.RetryMax,
 		passBytes: mostRead, passJoiners: mostJoiners, sliceBytes: mostSlice, catchUpBudget: mostCatchUp,
+		choreTime: choreTime(o.FlushInterval),
 		packShare: o.CompressShare, packLevel: o.CompressLevel,
 		core: anyCore, version: o.Version, gone: o.Gone, network: o.Network, enterNetwork: o.Enter, ticksRound: ticksOf(o.Heartbeat),
 		audiences: make(map[string]*audience), index: make(map[uint64]*interest),
@@ -170,8 +173,14 @@ func (sh *shard) run() {
 //
 // So a lone event after quiet waits for nothing, a small audience next to
 // nothing, and a sweep over thousands at most the interval, while what is published
-// meanwhile goes out with one send for many events.
+// meanwhile goes out with one send for many events. Where chores were left over there is no rest.
 func (sh *shard) rest(began time.Time) {
+	if sh.chores.left {
+		if len(sh.events) == 0 {
+			sh.events = sh.sys.wait(sh.events, 0)
+		}
+		return
+	}
 	now := sh.sys.now()
 	until := began.Add(min(4*now.Sub(began), sh.flushInterval))
 	if !now.Before(until) {
