@@ -65,7 +65,7 @@ type Config struct {
 	ChurnRate  float64       `yaml:"churn-rate" json:"churn-rate"`   // subscribers that leave, a second
 	Away       time.Duration `yaml:"away" json:"away"`               // how long one that left stays away
 	Storm      bool          `yaml:"storm" json:"storm"`             // all leave at once after a third of the time, and come back
-	StormShare float64       `yaml:"storm-share" json:"storm-share"` // of subscribers that leave in a storm, 0 to 1; 0: all
+	StormShare float64       `yaml:"storm-share" json:"storm-share"` // of subscribers that leave in a storm, 0 to 1; 0: all. Latency is that of the others
 	SlowShare  float64       `yaml:"slow-share" json:"slow-share"`   // of subscribers that read slowly, 0 to 1
 	SlowRate   int           `yaml:"slow-rate" json:"slow-rate"`     // bytes a second that such a one reads; 0: none until the end nears
 	TopicName  string        `yaml:"topic-name" json:"topic-name"`   // what names of topics begin with; "": load. and the run's number

@@ -1,6 +1,9 @@
 package loadtest
 
-import "testing"
+import (
+	"slices"
+	"testing"
+)
 
 // With mode=latest what a newer event has replaced is skipped; only the last of a topic can be lost.
 func TestLatestSkipsAndLosesOnlyTheLast(t *testing.T) {
@@ -63,7 +66,7 @@ func TestQueryOfABareURL(t *testing.T) {
 
 // The shares that leave in a storm, and what is watched evenly.
 func TestSharesOfAStormAndOfWatching(t *testing.T) {
-	p := &plan{cfg: Config{StormShare: 10.0 / 11, Topics: 1000, Watch: 10, Zipf: 1, WatchEvenly: true, Seed: 1}}
+	p := &plan{cfg: Config{Subscribers: 11_000, StormShare: 10.0 / 11, Topics: 1000, Watch: 10, Zipf: 1, WatchEvenly: true, Seed: 1}}
 	left := 0
 	for n := range 11_000 {
 		if p.leaves(n) {
@@ -83,5 +86,37 @@ func TestSharesOfAStormAndOfWatching(t *testing.T) {
 	}
 	if popular[0] < 4700 || popular[0] > 5300 {
 		t.Errorf("%d watch busy topics and %d others: want about as many", popular[0], popular[1])
+	}
+}
+
+// Those who stay in a storm have a reader of their own, in whatever process they are, and each
+// subscriber has one.
+func TestWhoStaysIsReadApart(t *testing.T) {
+	for _, c := range []struct {
+		subscribers    int
+		share          float64
+		first, n, most int // a process's part, its threads
+		want           []span
+	}{
+		{16_000, 0.9375, 0, 16_000, 1, []span{{0, 15_000}, {15_000, 1_000}}},
+		{16_000, 0.9375, 0, 16_000, 2, []span{{0, 7_500}, {7_500, 7_500}, {15_000, 1_000}}},
+		{16_000, 0.9375, 8_000, 8_000, 1, []span{{8_000, 7_000}, {15_000, 1_000}}},
+		{16_000, 0.9375, 0, 8_000, 1, []span{{0, 8_000}}},
+		{16_000, 0.9375, 15_500, 500, 3, []span{{15_500, 500}}},
+		{16_000, 0, 0, 16_000, 1, []span{{0, 16_000}}},
+		{16_000, 1, 0, 16_000, 1, []span{{0, 16_000}}},
+		{2, 0.5, 0, 2, 4, []span{{0, 1}, {1, 1}}},
+		{10, 0.001, 0, 10, 1, []span{{0, 10}}},
+	} {
+		p := &plan{cfg: Config{Subscribers: c.subscribers, StormShare: c.share}}
+		got := p.spans(c.first, c.n, c.most)
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%d subscribers, %v leave: %d from %d on are read as %v, want %v", c.subscribers, c.share, c.n, c.first, got, c.want)
+		}
+		for _, s := range got {
+			if p.timed(s.first) != p.timed(s.first+s.count-1) {
+				t.Errorf("%d subscribers, %v leave: of the reader %v some are timed and some are not", c.subscribers, c.share, s)
+			}
+		}
 	}
 }

@@ -144,10 +144,43 @@ func (p *plan) checks(number int) bool {
 	return s == 0 || math.Ceil(float64(number+1)*s) > math.Ceil(float64(number)*s)
 }
 
-// leaves says whether a subscriber leaves in a storm: the share is spread evenly.
-func (p *plan) leaves(number int) bool {
+// stays is how many subscribers a storm leaves alone, the last ones, where it is a part of all; else 0.
+func (p *plan) stays() int {
 	s := p.cfg.StormShare
-	return s == 0 || math.Floor(float64(number+1)*s) > math.Floor(float64(number)*s)
+	if s == 0 {
+		return 0
+	}
+	n := p.cfg.Subscribers
+	return n - int(math.Round(float64(n)*s))
+}
+
+// leaves says whether a subscriber leaves in a storm.
+func (p *plan) leaves(number int) bool { return number < p.cfg.Subscribers-p.stays() }
+
+// timed says whether a subscriber's latency counts: where some stay in a storm, that of those.
+func (p *plan) timed(number int) bool { return p.stays() == 0 || !p.leaves(number) }
+
+// A span is the subscribers of a reader.
+type span struct{ first, count int }
+
+// spans are the readers of so many subscribers from a first one on, on so many threads. Those who stay
+// in a storm have one more to themselves: on a thread that resets and connects thousands they would
+// be read late, and the load test would have measured itself.
+func (p *plan) spans(first, count, threads int) []span {
+	var all []span
+	end := first + count
+	stay := max(first, min(end, p.cfg.Subscribers-p.stays()))
+	threads = max(1, min(threads, stay-first))
+	for i := range threads {
+		if n := (stay - first) / (threads - i); n > 0 {
+			all = append(all, span{first, n})
+			first += n
+		}
+	}
+	if stay < end {
+		all = append(all, span{stay, end - stay})
+	}
+	return all
 }
 
 // source answers the address that a subscriber connects from; not valid: any.

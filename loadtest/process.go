@@ -29,7 +29,7 @@ type errand struct {
 	Run     uint32
 	Begin   int64
 	Readers int // of the whole run
-	Threads int // of this part
+	Threads int // of this part, beside one for those who stay in a storm
 	Index   int // of its first reader
 	First   int // subscriber
 	Count   int
@@ -176,24 +176,22 @@ func Part(in io.Reader, out io.Writer) error {
 		defer mu.Unlock()
 		_ = enc.Encode(t) // where the parent is gone, the input ends too
 	}
-	parts, err := startReaders(p, b, tell, e.Threads, e.Index, e.First, e.Count)
+	parts, err := startReaders(p, b, tell, e.Index, p.spans(e.First, e.Count, e.Threads))
 	for _, r := range parts {
 		err = errors.Join(err, r.wait())
 	}
 	return err
 }
 
-// startReaders starts threads for subscribers first to first+count-1. Those that were started are
-// answered with an error too.
-func startReaders(p *plan, b *board, tell func(*status), threads, index, first, count int) ([]part, error) {
+// startReaders starts a thread for each span; the first one's number is index. Those that were started
+// are answered with an error too.
+func startReaders(p *plan, b *board, tell func(*status), index int, spans []span) ([]part, error) {
 	var parts []part
-	for i := range threads {
-		share := count / (threads - i)
-		r, err := newReader(p, b, index+i, first, share, tell)
+	for i, s := range spans {
+		r, err := newReader(p, b, index+i, s.first, s.count, tell)
 		if err != nil {
 			return parts, err
 		}
-		first, count = first+share, count-share
 		parts = append(parts, thread(r.run))
 	}
 	return parts, nil

@@ -28,6 +28,7 @@ type reader struct {
 	subs    []subscriber
 	lanes   []lane   // of slot s from s*watch*perTop: topic by topic in its list's order
 	topics  []uint32 // of slot s from s*watch; empty where each has one
+	timed   bool     // latency counts; see plan.timed
 	waiting int      // slots that have not been connected for the first time
 	pending int      // between connect and the answer's head
 
@@ -86,8 +87,8 @@ func newReader(p *plan, b *board, index, first, count int, tell func(*status)) (
 		plan: p, board: b, poll: poll, tell: tell, index: index, first: first,
 		subs:    make([]subscriber, count),
 		lanes:   make([]lane, count*p.cfg.Watch*p.perTop),
-		waiting: count,
-		heads:   map[int32][]byte{}, ids: map[int32]string{},
+		waiting: count, timed: p.timed(first),
+		heads: map[int32][]byte{}, ids: map[int32]string{},
 		buf: make([]byte, readBuffer), reasons: Reasons{},
 		latency: newHistogram(), connects: newHistogram(), firstBytes: newHistogram(), resumes: newHistogram(),
 		rng: rand.New(rand.NewPCG(p.cfg.Seed, uint64(index))),
@@ -195,7 +196,8 @@ func (r *reader) rest(phase uint32) time.Duration {
 	return time.Duration(until - r.now)
 }
 
-func (r *reader) mayPend() int { return max(16, maxPending/r.plan.readers) }
+// mayPend is this reader's part of maxPending.
+func (r *reader) mayPend() int { return max(16, maxPending*len(r.subs)/r.plan.cfg.Subscribers) }
 
 // timers does what is due by the clock.
 func (r *reader) timers(phase uint32) {

@@ -56,7 +56,7 @@ type Report struct {
 	PerRead      float64      `json:"eventsPerRead"`
 	Ratio        float64      `json:"ratio"` // plain bytes of a byte that came, framing aside
 
-	Latency   Percentiles `json:"latency"` // from when an event was due to its receipt; not of subscribers that are slow by intention or catch up after they were away
+	Latency   Percentiles `json:"latency"` // from when an event was due to its receipt; not of subscribers that are slow by intention or catch up after they were away, and in a storm of a part only of those who stay
 	Connect   Percentiles `json:"connect"`
 	FirstByte Percentiles `json:"firstByte"` // of the answer, after the request had left
 	Resume    Percentiles `json:"resume"`    // from wanting to come back until everything published by then has come

@@ -93,6 +93,18 @@ func TestThoseAwayAtTheEndComeBack(t *testing.T) {
 	}
 }
 
+// A part leaves at once and comes back; latency is that of those who stay.
+func TestStormOfAPart(t *testing.T) {
+	t.Parallel()
+	s := newFaultyServer(t)
+	cfg := quick(s.URL)
+	cfg.Storm, cfg.StormShare, cfg.Away, cfg.Subscribers, cfg.Duration, cfg.Events = true, 0.8, 50*time.Millisecond, 50, 600*time.Millisecond, 0
+	r := mustRun(t, cfg)
+	if r.Streams.Left != 40 || r.Streams.Resumed != 40 || r.Streams.missing() != 0 || r.Streams.Doubled != 0 || r.Latency.Count != int64(10*r.Publish.Published) {
+		t.Errorf("%d events were published, and %d deliveries timed: %+v", r.Publish.Published, r.Latency.Count, r.Streams)
+	}
+}
+
 // A slow reader gets all there is in the end, and does not count as late.
 func TestSlowReadersReadInTheEnd(t *testing.T) {
 	t.Parallel()

@@ -245,7 +245,12 @@ func (r *run) spread(command []string) error {
 		r.threads = max(1, runtime.NumCPU()/2/r.processes)
 	}
 	r.threads = max(1, min(r.threads, cfg.Subscribers/r.processes))
-	r.plan.readers = r.threads * r.processes
+	first := 0
+	for i := range r.processes {
+		count := (cfg.Subscribers - first) / (r.processes - i)
+		r.plan.readers += len(r.plan.spans(first, count, r.threads))
+		first += count
+	}
 	return nil
 }
 
@@ -266,22 +271,23 @@ func (r *run) start(command []string) error {
 	}
 	if r.processes == 1 {
 		var err error
-		if r.readers, err = startReaders(r.plan, r.board, r.collector.tell, r.threads, 0, 0, cfg.Subscribers); err != nil {
+		if r.readers, err = startReaders(r.plan, r.board, r.collector.tell, 0, r.plan.spans(0, cfg.Subscribers, r.threads)); err != nil {
 			return r.abort(err)
 		}
 		return nil
 	}
-	first := 0
+	first, index := 0, 0
 	for i := range r.processes {
 		count := (cfg.Subscribers - first) / (r.processes - i)
 		p, err := r.process(command, errand{
 			Config: r.plan.cfg, Run: r.plan.run, Begin: r.plan.begin, Readers: r.plan.readers,
-			Threads: r.threads, Index: i * r.threads, First: first, Count: count,
+			Threads: r.threads, Index: index, First: first, Count: count,
 		})
 		if err != nil {
 			return r.abort(err)
 		}
 		r.readers = append(r.readers, p)
+		index += len(r.plan.spans(first, count, r.threads))
 		first += count
 	}
 	return nil

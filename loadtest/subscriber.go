@@ -296,7 +296,7 @@ func (r *reader) block(d *encode.Decoded) {
 		}
 		// What a subscriber missed while it was away, or is slow to read, is not late: the time of a
 		// resume is measured apart.
-		if !s.behind && !s.slow {
+		if r.timed && !s.behind && !s.slow {
 			record(r.latency, late)
 		}
 	}
