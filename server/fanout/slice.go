@@ -70,7 +70,9 @@ func (sh *shard) nextSlice(m *subscriber) slice {
 	if l.opening != nil {
 		s.told = sh.startID(m, found)
 		buf = sh.appendOpening(buf, l.opening, s.told)
-		s.told = max(s.told, m.told) // with a past of its own it starts before that
+		if l.opening.Rewound {
+			s.told = max(s.told, m.told) // with a past of its own it starts before that
+		}
 	}
 	if s.gap {
 		switch {
