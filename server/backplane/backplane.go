@@ -60,6 +60,8 @@ type Backplane struct {
 	seq      *topic.Sequencer
 	sink     Sink
 
+	started chan struct{} // closed when the stream begins to be read; or never will be
+	starts  sync.Once
 	stop    context.CancelFunc
 	done    sync.WaitGroup
 	filled  chan struct{} // closed when what the stream had at the start is in the ring
@@ -89,7 +91,7 @@ type Backplane struct {
 // Open connects and finds the stream, or makes it where it is missing. The error says what to do.
 // It waits for NATS for as long as a publish does. Whoever gets a Backplane calls Start, and Close.
 func Open(o Options) (*Backplane, error) {
-	b := &Backplane{o: o, log: o.Log, filled: make(chan struct{})}
+	b := &Backplane{o: o, log: o.Log, filled: make(chan struct{}), started: make(chan struct{})}
 	b.behind.begin(max(o.MaxBehind/16, time.Millisecond), b.moved)
 	b.setUp()
 	b.link.Load().end()
@@ -249,6 +251,7 @@ func (b *Backplane) Ready() error {
 
 // Close ends the reading, the connection and the embedded server. Any goroutine; once.
 func (b *Backplane) Close() {
+	b.starts.Do(func() { close(b.started) })
 	if b.stop != nil {
 		b.stop()
 	}

@@ -43,7 +43,7 @@ const (
 )
 
 // Attach says where the events go, and that what is published is judged by the sequencer. Call it once,
-// before Publish.
+// before Publish, which waits for Start.
 func (b *Backplane) Attach(seq *topic.Sequencer, sink Sink) {
 	b.seq, b.sink = seq, sink
 	b.follows.Store(seq)
@@ -59,6 +59,7 @@ func (b *Backplane) Start(goesOn bool) {
 	ctx, stop := context.WithCancel(context.Background())
 	b.stop = stop
 	b.done.Go(func() { b.consume(ctx) })
+	b.starts.Do(func() { close(b.started) })
 }
 
 // Filled is closed when the events that the stream had at the start are in the ring.

@@ -48,6 +48,7 @@ func (b *Backplane) Publish(p *topic.Publication) (id uint64, err error) {
 // says how many of them are stored. fresh is how many are new, and no repeats by their keys. Any
 // goroutine.
 func (b *Backplane) PublishBatch(ps []topic.Publication, ids []uint64) (fresh int, err error) {
+	<-b.started // until then another process publishes
 	if b.seq.Draining() {
 		return 0, topic.ErrDraining
 	}

@@ -19,9 +19,6 @@ func (s *Sequencer) feedGate(behind func() bool) gate {
 // more. The errors are ErrOverload and ErrDraining. Any goroutine but a shard's thread.
 func (s *Sequencer) AwaitFeed(patient bool) error {
 	for {
-		if s.frozen.Load() && !patient {
-			s.awaitThaw()
-		}
 		if s.draining.Load() && !patient {
 			return ErrDraining
 		}
