@@ -85,7 +85,7 @@ func topicName(n int) string { return fmt.Sprintf("market.%02d", n) }
 
 // With a ring that holds everything nothing may be missing, and nobody may be told of a gap.
 func TestEveryEventArrivesExactlyOnceThroughCuts(t *testing.T) {
-	missed := publishAndCut(t, 40, servertest.Shards(3), servertest.RingSize(64<<20))
+	missed := publishAndCut(t, 20, servertest.Shards(3), servertest.RingSize(64<<20))
 	if missed > 0 {
 		t.Errorf("%d events are missing, though the ring holds all", missed)
 	}
@@ -93,7 +93,7 @@ func TestEveryEventArrivesExactlyOnceThroughCuts(t *testing.T) {
 
 // With a ring that holds a fraction, whoever came back too late knows exactly what is missing.
 func TestWhatTheRingLostIsToldInGaps(t *testing.T) {
-	missed := publishAndCut(t, 40, servertest.Shards(3), servertest.RingSize(64<<10))
+	missed := publishAndCut(t, 20, servertest.Shards(3), servertest.RingSize(64<<10))
 	if missed == 0 {
 		t.Error("nothing was lost, so that this says nothing about gaps")
 	}
