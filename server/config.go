@@ -49,7 +49,7 @@ type Config struct {
 	MaxTopics              int           `name:"max-topics" group:"Limits" default:"1000000" min:"1" max:"1000000000" unit:"topics" help:"Topics known at once. Over it, the one without subscribers that is longest unpublished goes."`
 	MaxTopicsPerSubscriber int           `name:"max-topics-per-subscriber" live:"yes" group:"Limits" default:"1000" min:"1" max:"1000000" unit:"topics" help:"Topics and patterns that one stream may ask for."`
 	MinInterval            time.Duration `name:"min-interval" live:"yes" group:"Limits" default:"10ms" min:"0s" max:"1h" unit:"duration" help:"Shortest interval between two flushes that a subscriber may ask for, beside none."`
-	MaxEventSize           Size          `name:"max-event-size" group:"Limits" default:"1MiB" min:"64" max:"16MiB" unit:"size" help:"Largest frame: an event as it is sent. At most a quarter of --ring-size."`
+	MaxEventSize           Size          `name:"max-event-size" group:"Limits" default:"1MiB" min:"64" max:"16MiB" unit:"size" help:"Largest frame: an event as it is sent. At most 16MiB and a quarter of --ring-size."`
 	MaxBatchSize           Size          `name:"max-batch-size" group:"Limits" default:"16MiB" min:"64" max:"1GiB" unit:"size" help:"Largest body of a publish."`
 
 	MemoryLimit Size          `name:"memory-limit" live:"yes" group:"Memory" default:"0" min:"0" max:"16TiB" unit:"size, 0: nine tenths of what the control group or the machine has" help:"Memory of the process (RSS) from which on new streams and publishes get 503; those who are in are served on. At least what --ring-size, --keep-size and --lag-memory take."`

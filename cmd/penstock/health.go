@@ -24,6 +24,9 @@ type healthCmd struct {
 
 // Run answers nil when the server says that it is well; otherwise the error says what it said.
 func (c *healthCmd) Run(rc *runContext) error {
+	if c.Timeout <= 0 {
+		return usagef("--timeout %s: it takes a duration above 0s", c.Timeout)
+	}
 	target, socket, err := c.target()
 	if err != nil {
 		return err

@@ -388,6 +388,9 @@ func TestHealthAsksTheServer(t *testing.T) {
 	if r := enter(t, nil, "health", "ftp://x"); r.code != exitUsage {
 		t.Error(r)
 	}
+	if r := enter(t, nil, "health", "--timeout", "0"); r.code != exitUsage || !strings.Contains(r.stderr, "above 0s") {
+		t.Error(r)
+	}
 }
 
 // The debug door answers profiles and the shards.
