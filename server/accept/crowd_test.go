@@ -6,7 +6,7 @@ import (
 )
 
 // After a round that brought a crowd, and left nobody waiting, the thread lets the next ones gather: for
-// four times as long as the round took, a millisecond at the most. Then they are served.
+// gatherTimes as long as the round took, gatherMost at the most. Then they are served.
 func TestCrowdIsLeftToGather(t *testing.T) {
 	s := start(t)
 	for _, c := range []struct {
@@ -19,7 +19,7 @@ func TestCrowdIsLeftToGather(t *testing.T) {
 		{"one", 1, false, 100 * time.Microsecond, 0},
 		{"nearly a crowd", gatherFrom - 1, false, 100 * time.Microsecond, 0},
 		{"a crowd, and more wait", acceptMost, true, 100 * time.Microsecond, 0},
-		{"a crowd", gatherFrom, false, 100 * time.Microsecond, 400 * time.Microsecond},
+		{"a crowd", gatherFrom, false, 50 * time.Microsecond, gatherTimes * 50 * time.Microsecond},
 		{"a crowd that took long", acceptMost, false, 10 * time.Millisecond, gatherMost},
 	} {
 		s.ask(func() {
@@ -34,7 +34,7 @@ func TestCrowdIsLeftToGather(t *testing.T) {
 				return
 			}
 			// The round has lasted from s.now to somewhere between before and after.
-			slack := 5 * (after - before)
+			slack := (1 + gatherTimes) * (after - before)
 			if rest := s.resumeAt - before; rest < int64(c.rest) || rest > int64(c.rest)+slack {
 				t.Errorf("%s: rests for %s, want %s", c.about, time.Duration(rest), c.rest)
 			}

@@ -33,10 +33,11 @@ const (
 	// descriptor or memory for another connection.
 	pause = 100 * time.Millisecond
 
-	// gatherFrom connections in a round of events are a crowd, and gatherMost is how long the next
-	// ones are left to gather.
-	gatherFrom = 4
-	gatherMost = time.Millisecond
+	// gatherFrom connections in a round of events are a crowd, and the next ones are left to gather
+	// for gatherTimes as long as the round took, but at most gatherMost.
+	gatherFrom  = 4
+	gatherTimes = 16
+	gatherMost  = 2 * time.Millisecond
 
 	// quiet is how long the log is not told so again.
 	quiet = time.Minute

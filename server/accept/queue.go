@@ -46,17 +46,17 @@ func (a *Acceptor) acceptSome(listener uint8) {
 	a.more = true
 }
 
-// gather rests after a round of events that has emptied the kernel's queue of a crowd, for four times
-// as long as the round took: those who come meanwhile are taken by one round, and their shard is woken
-// once for all of them. Woken for each few, the three threads that hand a stream on would spend as much
-// on being woken as on the streams. Whatever else there is to do wakes the thread all the same, and
-// who comes alone waits for nothing.
+// gather rests after a round of events that has emptied the kernel's queue of a crowd: those who come
+// meanwhile are taken by one round, and their shard is woken once for all of them. Woken for each few,
+// this thread, the shard's and the runtime's monitor would spend as much on being woken as on what they
+// do for a stream. Whatever else there is to do wakes the thread all the same, and who comes alone waits
+// for nothing.
 func (a *Acceptor) gather() {
 	if a.came < gatherFrom || a.more || a.resumeAt != 0 {
 		return
 	}
 	now := a.clock()
-	a.pauseUntil(now + min(4*(now-a.now), int64(gatherMost)))
+	a.pauseUntil(now + min(gatherTimes*(now-a.now), int64(gatherMost)))
 }
 
 // take takes one connection from a listening socket's queue.
