@@ -73,7 +73,8 @@ func (b *Backplane) older(ctx context.Context, names []string, patterns []topic.
 	case after+1 < st.FirstSeq:
 		p.Lost = st.FirstSeq
 	case st.NumDeleted > 0:
-		p.Lost = after + 1 // where, nobody knows
+		// Where, nobody knows: it may be anywhere in the piece.
+		defer func() { p.Lost = p.UpTo + 1 }()
 	}
 	config := jetstream.ConsumerConfig{
 		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,

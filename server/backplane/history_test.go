@@ -143,6 +143,28 @@ func TestOlderThanTheStreamIsAGap(t *testing.T) {
 	}
 }
 
+// Where single events were deleted from the stream nobody knows which: the gap is of all that the piece
+// spans, and what there still is follows it.
+func TestHistoryWithHolesIsAGapOfItsWhole(t *testing.T) {
+	n := startNATS(t)
+	_, js := client(t, n)
+	stream := makeStream(t, js, nil)
+	node := servertest.Start(t, On(n), small)
+	ids := fillUp(t, node, "news", 100)
+	if err := stream.DeleteMsg(bounded(t), ids[50]); err != nil {
+		t.Fatal(err)
+	}
+	who := node.Subscribe(t, "news", servertest.After(ids[9]))
+	gap := who.NextGap(t)
+	follow(t, who, ids[99])
+	if gap.After != ids[9] || gap.Before <= ids[50] || gap.Reason != "resume" {
+		t.Errorf("gap %+v; want one from %d to behind %d", gap, ids[9], ids[50])
+	}
+	if got := data(who.Events()); !slices.Equal(got, append(numbers(10, 49), numbers(51, 99)...)) {
+		t.Errorf("%d events, the first %v; want 10 to 99 without 50", len(got), got[:min(3, len(got))])
+	}
+}
+
 // More subscribers than may be given history at once are told to come back, and lose nothing.
 func TestOlderHistoryIsBounded(t *testing.T) {
 	n := startNATS(t)
