@@ -5,8 +5,11 @@ package fanout
 import (
 	"bytes"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
+
+	"penstock/server/topic"
 )
 
 // While thousands hang up, come and come back at once, a pass takes on only so much of it as its time
@@ -126,6 +129,82 @@ func TestChoresHaveTheirTime(t *testing.T) {
 			if !h.sh.late(kind) {
 				t.Errorf("interval %s, flushing took %s: kind %d is not late after %s", c.interval, c.flushing, kind, part)
 			}
+		}
+	}
+}
+
+// Publishers wait for a shard that has no time for most of those who could take what they lack, as they
+// do for one that does not read; never for full sockets, and never for those who resume.
+func TestPublishersWaitForThoseWhoWaitForTheShard(t *testing.T) {
+	h := newHouse(t, houseOptions{ringSize: 4 << 20, keep: 1})
+	const many = 160
+	var all []*socket
+	for range many {
+		all = append(all, h.subscribe(&Subscription{Topics: []string{"a"}, HTTP10: true}))
+	}
+	h.settle(t)
+	h.sh.catchUpBudget = 256 << 10
+	events := func() {
+		for range 50 {
+			h.publish(t, "a", strings.Repeat("x", 4000))
+		}
+	}
+	overloaded := func() bool {
+		_, err := h.seq.Publish(&topic.Publication{Topic: "b"})
+		if err != nil && err != topic.ErrOverload {
+			t.Fatal(err)
+		}
+		return err == topic.ErrOverload
+	}
+
+	from := h.publish(t, "a", "x")
+	for _, s := range all {
+		h.ground.take(s, 0)
+	}
+	events()
+	h.pass(t)
+	if n := len(h.sh.laggards); n != many || h.sh.owes != 0 || overloaded() {
+		t.Fatalf("%d lag, whose sockets are full, and the shard owes %d bytes; want %d and none", n, h.sh.owes, many)
+	}
+	for _, s := range all {
+		h.ground.take(s, -1)
+	}
+	h.pass(t)
+	if h.sh.owes < 100<<10 || !overloaded() {
+		t.Errorf("%d wait for the shard, which owes %d bytes; publishers do not wait for it", len(h.sh.ready), h.sh.owes)
+	}
+	h.settle(t)
+	if h.sh.owes != 0 || overloaded() {
+		t.Errorf("all are live, and the shard owes %d bytes", h.sh.owes)
+	}
+
+	for range 4 * many {
+		all = append(all, h.subscribe(&Subscription{Topics: []string{"a"}, HTTP10: true, Resume: true, LastID: from}))
+	}
+	for busy := true; busy; {
+		busy = h.pass(t)
+		if h.sh.owes != 0 {
+			t.Fatalf("%d resume, and publishers are to wait for %d bytes", len(h.sh.ready), h.sh.owes)
+		}
+	}
+
+	for _, s := range all[:many] { // the fewer part
+		h.ground.take(s, 0)
+	}
+	events()
+	h.pass(t)
+	for _, s := range all[:many] {
+		h.ground.take(s, -1)
+	}
+	for busy := true; busy; {
+		busy = h.pass(t)
+		if h.sh.owes != 0 {
+			t.Fatalf("%d of %d lag, and publishers are to wait for %d bytes", len(h.sh.laggards), len(all), h.sh.owes)
+		}
+	}
+	for i, s := range all {
+		if n := bytes.Count(s.wire, []byte("id: ")); n < 101 {
+			t.Errorf("number %d got %d events", i, n)
 		}
 	}
 }

@@ -21,9 +21,8 @@ const (
 	// rarely takes more.
 	mostSlice = 64 << 10
 	// The work of catching up in a pass: bytes sent, and for each slice what a
-	// small send costs in bytes. What is left over waits for the next pass, so that a
-	// storm of resumes does not hold live events up.
-	mostCatchUp = 2 << 20
+	// small send costs in bytes. It is more than its time allows mostly (chores.go).
+	mostCatchUp = 32 << 20
 	sliceCost   = 4 << 10
 )
 
@@ -116,10 +115,10 @@ func (sh *shard) wake(m *subscriber) {
 // catchUpAll serves the queue until it is empty or the pass's budget is spent: its bytes, or its time.
 // It tells whether anything was sent or anybody became live.
 func (sh *shard) catchUpAll() bool {
-	budget, moved := sh.catchUpBudget, false
+	budget, moved, cut := sh.catchUpBudget, false, false
 	sh.shared.audience = nil
 	for n := len(sh.ready); n > 0 && budget > 0; n-- {
-		if sh.turn%choresAtOnce == 0 && sh.turn > 0 && sh.late(catchUps) {
+		if cut = sh.turn%choresAtOnce == 0 && sh.turn > 0 && sh.late(catchUps); cut {
 			break
 		}
 		m := sh.ready[sh.turn]
@@ -138,7 +137,37 @@ func (sh *shard) catchUpAll() bool {
 	}
 	sh.ready = slices.Delete(sh.ready, 0, sh.turn)
 	sh.turn = 0
+	sh.owes = 0
+	if (cut || budget <= 0) && len(sh.ready) > 0 {
+		sh.chores.left = true
+		sh.owes = sh.owed()
+	}
 	return moved
+}
+
+// owed is how far behind those are, in bytes of the ring, who were live once and now wait for nothing
+// but this shard: the mean of them, where they are more than those who are live. It is asked when a
+// pass had no time for all of them. Publishers wait then as they do while the ring is not read: a shard
+// reads fast when nobody is live, and what it has not sent is still to be sent.
+//
+// Nobody whose socket is full counts, be it one or all: what a client does not take is no reason to
+// slow others down. Nor does who resumes, and who gets only the newest.
+func (sh *shard) owed() uint64 {
+	waiting, bytes := int64(0), uint64(0)
+	for _, m := range sh.ready {
+		l := m.lag
+		if l == nil || !l.queued || l.opening != nil || l.past.until > 0 || l.skims(m.audience) {
+			continue // has left, or has never been live, or needs little
+		}
+		waiting++
+		if to := sh.position(m.audience); to > l.cursor {
+			bytes += uint64(to - l.cursor)
+		}
+	}
+	if live := sh.stats.streams.Load() - int64(len(sh.laggards)); waiting == 0 || waiting <= live {
+		return 0
+	}
+	return bytes / uint64(waiting)
 }
 
 // catchUp sends a lagging subscriber its next slice. It returns the work that this was

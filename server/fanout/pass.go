@@ -60,7 +60,8 @@ func (sh *shard) pass(now time.Time) (busy bool) {
 	if busy {
 		sh.measure(from)
 	}
-	sh.follower.Done(sh.read, int(sh.pace/10))
+	sh.follower.Owe(sh.owes)
+	sh.follower.Done(sh.read, sh.allowance())
 	if sh.frost.answer != nil {
 		if busy = true; sh.atRest() {
 			sh.freeze()
@@ -246,10 +247,19 @@ func (sh *shard) obey(c command) {
 	}
 }
 
+// allowance is how far the shard may be behind before publishers wait for it, in bytes of the ring: what
+// it does in 100 ms, or as little as possible while it owes.
+func (sh *shard) allowance() int {
+	if sh.owes > 0 {
+		return 0
+	}
+	return int(sh.pace / 10)
+}
+
 // measure notes how long the pass took, and how fast the ring was read.
 //
 // pace decides how far this shard may be behind before publishers wait for it:
-// what it does in 100 ms. A pass that read nothing says nothing about that.
+// what it does in 100 ms. A pass that read nothing says nothing about that, nor does one that only read.
 func (sh *shard) measure(from ring.Position) {
 	took := sh.sys.now().Sub(sh.clock)
 	add(&sh.stats.passes, 1)
@@ -257,7 +267,7 @@ func (sh *shard) measure(from ring.Position) {
 	if n := uint64(took); n > sh.stats.longest.Load() {
 		sh.stats.longest.Store(n)
 	}
-	if read := sh.read - from; read > 0 && took > 0 {
+	if read := sh.read - from; read > 0 && took > 0 && sh.owes == 0 {
 		sh.pace += (float64(read)/took.Seconds() - sh.pace) / 4
 		sh.costly = sh.packTime > took/packWorth
 	}

@@ -98,6 +98,7 @@ type shard struct {
 	packTime time.Duration // that compressing has taken in this pass
 	costly   bool          // that was a part of the time of the last pass that read something
 
+	owes uint64  // bytes of the ring: see owed
 	pace float64 // bytes of the ring read in a second, as the last passes measured it
 
 	// Scratch, kept from pass to pass.

@@ -36,6 +36,7 @@ type Follower struct {
 	state atomic.Uint32
 	read  atomic.Uint64
 	bound atomic.Uint64 // how many bytes it may leave unread before publishers wait
+	owed  atomic.Uint64 // what it has read and most of those who wait for it have not got
 	round atomic.Uint32 // in which it judges topics by its patterns; 0: it has none
 	_     [128]byte
 }
@@ -82,6 +83,10 @@ func (f *Follower) Wake() { f.state.Store(awake) }
 // into its inbox and then finds it asleep rings its bell. Any goroutine.
 func (f *Follower) Asleep() bool { return f.state.Load() != awake }
 
+// Owe tells, before Done, how many bytes of the ring the shard has read and not sent yet to most of
+// the streams that could take them: they count as unread until the next call. The shard's thread.
+func (f *Follower) Owe(bytes uint64) { f.owed.Store(bytes) }
+
 // Done ends a pass: the shard has read up to that position, and from now on may be that many
 // bytes behind the head before publishers wait for it: about what it sends in 100 ms.
 // Less than 32 KiB is taken as that, more than a quarter of the ring as a
@@ -109,7 +114,7 @@ func (f *Follower) Unread() uint64 {
 // behind reports whether publishers have to wait for the shard.
 func (f *Follower) behind() bool {
 	granted := f.s.gate.granted.Load() // first: what has been published since is counted twice, not left out
-	return f.Unread()+uint64(granted) > f.bound.Load()
+	return f.Unread()+f.owed.Load()+uint64(granted) > f.bound.Load()
 }
 
 // rouse rings the bell if the shard sleeps. One ring for each sleep: the bell stays

@@ -274,3 +274,18 @@ func TestNobodyWaitsForEver(t *testing.T) {
 		t.Errorf("%d wait, but nobody is there", st.Waiting)
 	}
 }
+
+// What a shard has read and owes counts as unread, until it is told otherwise.
+func TestOwedCountsAsUnread(t *testing.T) {
+	s := open(t, Options{Shed: true})
+	f := s.Follow(func() {})
+	f.Owe(minUnread)
+	f.Done(s.Ring().Head(), 0)
+	publish(t, s, "a", "x")
+	if _, err := s.Publish(&Publication{Topic: "a"}); err != ErrOverload {
+		t.Errorf("a publisher gets %v, and the shard owes 32 KiB beside an event", err)
+	}
+	f.Owe(0)
+	f.Done(s.Ring().Head(), 0)
+	publish(t, s, "a", "x")
+}
