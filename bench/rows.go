@@ -155,10 +155,15 @@ func rows() []row {
 			},
 		},
 		{
-			name: "most", title: "5,000 subscribers, publishing as fast as acknowledged (8 connections)",
+			name: "most", title: "5,000 subscribers, publishing as fast as acknowledged (8 connections); one stream in twenty is read event by event",
 			contenders: []contender{peer("penstock"), peer("nchan-2"), peer("fasthttp")},
-			config:     func(c *loadtest.Config) { c.Subscribers, c.Rate, c.Publishers = 5_000, loadtest.AsAcknowledged, 8 },
-			figures:    []figure{delivered, p99, lost, perDelivery},
+			config: func(c *loadtest.Config) {
+				c.Subscribers, c.Rate, c.Publishers = 5_000, loadtest.AsAcknowledged, 8
+				// One that reads every event of every stream takes in less than a shard sends: what does not fit
+				// into its core waits in its sockets' receive buffers, and is all that would be measured.
+				c.CheckShare = 0.05
+			},
+			figures: []figure{delivered, p99, lost, perDelivery},
 			promises: []promise{
 				{figure: delivered.name, who: "penstock", least: true, bound: 5e6},
 				{figure: p99.name, who: "penstock", bound: 300},
