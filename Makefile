@@ -102,7 +102,7 @@ compare: ## Penstock beside the peers that are installed, into bench/results/ an
 link: build ## what flags for sockets do on wires that loopback is not: slow, narrow, lossy, broken (as root, five minutes)
 	$(GO) run ./bench/link
 
-bench-scale: ## 200,000 streams in one process under a low limit of descriptors, into bench/results/ and docs/capacity.md (five minutes)
+bench-scale: ## 200,000 streams in one process under a low limit of descriptors, and upgrades under it, into bench/results/, docs/capacity.md and docs/upgrade.md (seven minutes)
 	$(GO) run ./bench scale
 
 profile: ## five seconds of a server's CPU time, by way of its debug door (serve --debug 127.0.0.1:6060)

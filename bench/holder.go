@@ -32,6 +32,11 @@ type held struct {
 	Last    int64          `json:"last"`
 	Slots   map[int64]int  `json:"slots"` // reads by tenth of a second
 	Errors  map[string]int `json:"errors"`
+
+	Fewest   int       `json:"fewest"`   // events that a stream has had since then, and ...
+	Most     int       `json:"most"`     // ... most
+	Silences []float64 `json:"silences"` // longest time between two ticks of each stream that has them, in milliseconds
+	Astray   int       `json:"astray"`   // ticks missed, doubled or out of order, ever
 }
 
 // hold is a holder's process: of the address ADDRESS, from each SOURCE in turn.
@@ -51,7 +56,10 @@ func hold(args []string) error {
 		}
 		h.from = append(h.from, syscall.SockaddrInet4{Addr: from.As4()})
 	}
-	h.request = fmt.Appendf(nil, "GET /events/%s HTTP/1.1\r\nHost: bench\r\nAccept: text/event-stream\r\n\r\n", scaleTopic)
+	for i, topics := range []string{scaleTopic, scaleTopic + "," + tickTopic} {
+		h.requests[i] = fmt.Appendf(nil, "GET /events/%s HTTP/1.1\r\nHost: bench\r\nAccept: text/event-stream\r\n\r\n", topics)
+	}
+	h.tickers = map[int]*ticker{}
 	if h.set, err = syscall.EpollCreate1(syscall.EPOLL_CLOEXEC); err != nil {
 		return err
 	}
@@ -65,7 +73,10 @@ const scaleTopic = "scale"
 type holder struct {
 	to       syscall.SockaddrInet4
 	from     []syscall.SockaddrInet4
-	request  []byte
+	requests [2][]byte // of a stream, and of one that has ticks too
+	every    int       // one of so many streams has ticks; 0: none
+	tickers  map[int]*ticker
+	counts   []int // events since it was told to watch, by descriptor
 	set      int
 	states   []holderState // by descriptor
 	begun    int           // streams that were tried
@@ -114,6 +125,8 @@ func (h *holder) serve(in io.Reader, out io.Writer) error {
 		}
 		word, number, _ := strings.Cut(line, " ")
 		switch word {
+		case "ticks":
+			h.every, _ = strconv.Atoi(number)
 		case "open":
 			n, _ := strconv.Atoi(number)
 			began := time.Now()
@@ -121,6 +134,8 @@ func (h *holder) serve(in io.Reader, out io.Writer) error {
 			h.now.Seconds = time.Since(began).Seconds()
 		case "watch":
 			h.watch()
+		case "tell":
+			h.sum()
 		}
 		if err := answer.Encode(h.now); err != nil {
 			return err
@@ -133,6 +148,10 @@ func (h *holder) watch() {
 	h.now.Reads, h.now.Events, h.now.First, h.now.Last, h.now.Slots = 0, 0, 0, 0, map[int64]int{}
 	if h.now.Errors == nil {
 		h.now.Errors = map[string]int{}
+	}
+	clear(h.counts)
+	for _, t := range h.tickers {
+		t.last, t.longest = 0, 0
 	}
 }
 
@@ -167,6 +186,7 @@ func (h *holder) fail(fd int, why string) {
 		h.now.Streams--
 	}
 	h.states[fd] = 0
+	delete(h.tickers, fd)
 	syscall.Close(fd)
 }
 
@@ -186,9 +206,12 @@ func (h *holder) connect() error {
 		return err
 	}
 	for len(h.states) <= fd {
-		h.states = append(h.states, 0)
+		h.states, h.counts = append(h.states, 0), append(h.counts, 0)
 	}
-	h.states[fd] = connecting
+	h.states[fd], h.counts[fd] = connecting, 0
+	if h.every > 0 && h.begun%h.every == 0 {
+		h.tickers[fd] = new(ticker)
+	}
 	return syscall.EpollCtl(h.set, syscall.EPOLL_CTL_ADD, fd, &syscall.EpollEvent{
 		Events: syscall.EPOLLIN | syscall.EPOLLOUT | syscall.EPOLLRDHUP | 1<<31, Fd: int32(fd)}) // 1<<31: EPOLLET
 }
@@ -204,7 +227,11 @@ func (h *holder) wait(ms int) (told bool) {
 			continue
 		}
 		if h.states[fd] == connecting && ev.Events&(syscall.EPOLLOUT|syscall.EPOLLERR|syscall.EPOLLHUP) != 0 {
-			if _, err := syscall.Write(fd, h.request); err != nil {
+			request := h.requests[0]
+			if h.tickers[fd] != nil {
+				request = h.requests[1]
+			}
+			if _, err := syscall.Write(fd, request); err != nil {
 				h.fail(fd, "ask: "+err.Error())
 				continue
 			}
@@ -245,8 +272,12 @@ func (h *holder) read(fd int) {
 			now := time.Now().UnixNano()
 			h.now.Reads++
 			h.now.Slots[now/int64(100*time.Millisecond)]++
-			if bytes.Contains(h.buf[:n], []byte("data: ")) {
-				h.now.Events++
+			if t := h.tickers[fd]; t != nil {
+				h.now.Astray += t.take(h.buf[:n], now)
+			}
+			if events := bytes.Count(h.buf[:n], []byte("data: "+scaleData)); events > 0 {
+				h.now.Events += events
+				h.counts[fd] += events
 				if h.now.First == 0 {
 					h.now.First = now
 				}
@@ -330,7 +361,7 @@ func (hs *holders) fill(streams int) (time.Duration, error) {
 // tell asks all, and sums up what they answer.
 func (hs *holders) tell(line string) (sum held, err error) {
 	sum.Slots, sum.Errors = map[int64]int{}, map[string]int{}
-	for _, h := range hs.all {
+	for i, h := range hs.all {
 		a, err := h.ask(line)
 		if err != nil {
 			return sum, err
@@ -339,6 +370,11 @@ func (hs *holders) tell(line string) (sum held, err error) {
 		sum.Failed += a.Failed
 		sum.Reads += a.Reads
 		sum.Events += a.Events
+		sum.Silences = append(sum.Silences, a.Silences...)
+		sum.Astray += a.Astray
+		if sum.Most = max(sum.Most, a.Most); i == 0 || a.Fewest < sum.Fewest {
+			sum.Fewest = a.Fewest
+		}
 		if a.First != 0 && (sum.First == 0 || a.First < sum.First) {
 			sum.First = a.First
 		}

@@ -6,7 +6,7 @@
 //	go run ./bench storm      everybody is reset and comes back at once: bench/results/storm.md
 //	go run ./bench soak       a server under changing load for half an hour: nothing may be lost or grow
 //	go run ./bench coding     what compressed streams give and cost: bench/results/coding.md
-//	go run ./bench scale      200,000 streams in one process under a low limit of descriptors: bench/results/scale.md
+//	go run ./bench scale      200,000 streams in one process under a low limit of descriptors, and upgrades under it: bench/results/scale.md
 //	go run ./bench cluster    several nodes on NATS, and a rolling restart: bench/results/cluster.md
 //	go run ./bench tree       how far nodes, NATS and regions reach, reckoned: docs/scale.md
 //	go run ./bench table      writes the figures into README.md and docs/capacity.md, between their markers

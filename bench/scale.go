@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -42,6 +43,8 @@ type Scale struct {
 
 	Steps    []ScaleStep `json:"steps"`
 	Computed []ScaleStep `json:"computed"` // from the growth between the last two
+
+	Upgrades *ScaleUpgrades `json:"upgrades,omitempty"`
 }
 
 // A ScaleStep is the server with so many streams.
@@ -84,6 +87,9 @@ func (s *session) scale(ctx context.Context, o scaleOptions) error {
 		return fmt.Errorf("a limit of %d open files is too low for holders of streams; at least 1,200", r.Limit)
 	}
 	apart := peers.With("penstock, tables", "--max-connections", strconv.Itoa(max(most+1000, int(r.Limit)+1)))
+	if slices.Equal(s.only, []string{"upgrade"}) {
+		return s.scaleUpgradesOnly(ctx, r, apart, steps, each)
+	}
 	if err := s.scaleAccept(ctx, r, apart, min(10_000, each, most)); err != nil {
 		return err
 	}
@@ -91,6 +97,9 @@ func (s *session) scale(ctx context.Context, o scaleOptions) error {
 		return err
 	}
 	if err := s.scaleSteps(ctx, r, apart, steps, each, o.idle); err != nil {
+		return err
+	}
+	if r.Upgrades, err = s.scaleUpgrades(ctx, r, apart, steps, each); err != nil {
 		return err
 	}
 	for _, n := range []int{500_000, 1_000_000} {
@@ -278,7 +287,7 @@ func broadcast(ctx context.Context, server *peers.Running, hs *holders, st *Scal
 		return err
 	}
 	before, began := processCPU(server.PID()), time.Now()
-	resp, err := http.Post(server.Base+"/publish/"+scaleTopic, "text/plain", strings.NewReader("hello, all of you"))
+	resp, err := http.Post(server.Base+"/publish/"+scaleTopic, "text/plain", strings.NewReader(scaleData+", all of you"))
 	if err != nil {
 		return err
 	}
@@ -401,13 +410,16 @@ func (r *Scale) about() string {
 		r.Date, r.Version, r.Machine.CPU, r.Machine.Cores, float64(r.Machine.Memory)/1e9, r.Machine.Kernel, r.Shards, thousands(float64(r.Limit)), r.Holders, r.Idle, r.Command)
 }
 
-// Markers in docs/capacity.md.
+// Markers in docs/capacity.md and docs/upgrade.md.
 const (
-	scaleBegin = "<!-- scale:begin -->"
-	scaleEnd   = "<!-- scale:end -->"
+	scaleBegin    = "<!-- scale:begin -->"
+	scaleEnd      = "<!-- scale:end -->"
+	upgradesBegin = "<!-- upgrades:begin -->"
+	upgradesEnd   = "<!-- upgrades:end -->"
 )
 
-// write writes the results, and the table into docs/capacity.md: of the whole proof only.
+// write writes the results, and the tables into docs/capacity.md and docs/upgrade.md: of the whole
+// proof only.
 func (r *Scale) write(root, dir string) error {
 	name := "scale"
 	if r.Command != "make bench-scale" {
@@ -431,6 +443,12 @@ func (r *Scale) write(root, dir string) error {
 	if len(r.Computed) > 0 {
 		md.WriteString("\nComputed figures go on with the growth between the last two measured steps.\n")
 	}
+	if r.Upgrades != nil {
+		fmt.Fprintf(&md, "\n## Upgrades\n\n%s\n%s\n", r.Upgrades.about(), r.Upgrades.table())
+		for _, v := range r.Upgrades.verdicts() {
+			fmt.Fprintf(&md, "- %s\n", v)
+		}
+	}
 	if err := writeBoth(dir, name, r, md.String()); err != nil {
 		return err
 	}
@@ -438,14 +456,25 @@ func (r *Scale) write(root, dir string) error {
 	if name != "scale" {
 		return nil
 	}
-	file := filepath.Join(root, "docs", "capacity.md")
+	if err := into(root, "capacity.md", scaleBegin, scaleEnd, r.about()+"\n"+r.table()); err != nil || r.Upgrades == nil {
+		return err
+	}
+	if err := into(root, "capacity.md", upgradesBegin, upgradesEnd, r.Upgrades.sentence()); err != nil {
+		return err
+	}
+	return into(root, "upgrade.md", upgradesBegin, upgradesEnd, r.Upgrades.about()+"\n"+r.Upgrades.table())
+}
+
+// into writes figures into a document.
+func into(root, name, begin, end, figures string) error {
+	file := filepath.Join(root, "docs", name)
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
-	out, err := inside(string(text), scaleBegin, scaleEnd, r.about()+"\n"+r.table())
+	out, err := inside(string(text), begin, end, figures)
 	if err != nil {
-		return fmt.Errorf("docs/capacity.md: %w", err)
+		return fmt.Errorf("docs/%s: %w", name, err)
 	}
 	return os.WriteFile(file, []byte(out), 0o644)
 }

@@ -57,7 +57,7 @@ func TestScaleIsWrittenFromItsFigures(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for from, to := range map[string]string{"bench/results/scale.json": "results/scale.json", "docs/capacity.md": "docs/capacity.md"} {
+	for from, to := range map[string]string{"bench/results/scale.json": "results/scale.json", "docs/capacity.md": "docs/capacity.md", "docs/upgrade.md": "docs/upgrade.md"} {
 		b, err := os.ReadFile(filepath.Join(root, from))
 		if err == nil {
 			err = os.WriteFile(filepath.Join(scratch, to), b, 0o644)
@@ -69,7 +69,7 @@ func TestScaleIsWrittenFromItsFigures(t *testing.T) {
 	if err := rewrite(scratch, filepath.Join(scratch, "results")); err != nil {
 		t.Fatal(err)
 	}
-	for was, is := range map[string]string{"bench/results/scale.md": "results/scale.md", "docs/capacity.md": "docs/capacity.md"} {
+	for was, is := range map[string]string{"bench/results/scale.md": "results/scale.md", "docs/capacity.md": "docs/capacity.md", "docs/upgrade.md": "docs/upgrade.md"} {
 		a, _ := os.ReadFile(filepath.Join(root, was))
 		b, _ := os.ReadFile(filepath.Join(scratch, is))
 		if string(a) != string(b) {
