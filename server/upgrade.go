@@ -39,6 +39,8 @@ import (
 // ErrFirstProcess is the answer of a server that is process 1: when it ends, so does everything.
 var ErrFirstProcess = errors.New("process 1 can't hand over, for its container ends with it: drain it (SIGTERM) and start another container instead")
 
+var errGivenUp = errors.New("it was given up: this process is to end")
+
 // precopyLeft is how few bytes of the ring may be left to copy when everything is frozen.
 const precopyLeft = 1 << 20
 
@@ -74,7 +76,9 @@ func (s *Server) Upgrade(ctx context.Context, cmd *exec.Cmd, done func()) error 
 			}
 		}
 		n.abort()
-		if status := n.ended(); status != "" {
+		if status := n.ended(); ctx.Err() != nil {
+			err = errGivenUp
+		} else if status != "" {
 			err = fmt.Errorf("%w (the new process: %s)", err, status)
 		}
 		return err

@@ -311,3 +311,20 @@ func TestUpgradeIsRefusedWhileDraining(t *testing.T) {
 		t.Errorf("%v, want that it drains", err)
 	}
 }
+
+// Whoever does not wait for an upgrade any more, because the server is to end, is told that, and not
+// that the other process was slow.
+func TestUpgradeThatIsGivenUpSaysSo(t *testing.T) {
+	connections, tables := apart(t)
+	srv := servertest.Start(t, tables)
+	all := everywhere(t, srv)
+	for _, stage := range []string{"hangs at once", "hangs with the ring", "hangs amid the sockets", "hangs with everything"} {
+		ctx, stop := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		err := srv.Upgrade(ctx, successor(stage, server.NextConnections+"="+strconv.Itoa(connections)), func() { t.Error("it is told as done") })
+		stop()
+		if err == nil || !strings.Contains(err.Error(), "given up") {
+			t.Errorf("%s: %v", stage, err)
+		}
+		haveAll(t, all, []uint64{srv.Publish(t, "a", "after it")})
+	}
+}
