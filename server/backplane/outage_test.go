@@ -82,16 +82,21 @@ func TestNATSRestart(t *testing.T) {
 }
 
 // A burst of far more than a node's ring holds, at the speed of NATS: the node reads it as fast as its
-// shards send, and no subscriber that keeps up misses any of it.
+// shards do, and no subscriber that keeps up misses any of it. She has little of it, which her socket
+// takes even while a busy machine lets her read nothing: what she lacks then, the node has lost.
 func TestBurstLargerThanTheRing(t *testing.T) {
 	n := startNATS(t)
 	node := servertest.Start(t, On(n), small)
 	alice := node.Subscribe(t, "news")
 	_, js := client(t, n)
-	const events = 5_000
+	const events, hers = 5_000, 25
 	filler := strings.Repeat("x", 500)
 	for i := range events {
-		if _, err := js.PublishAsync("penstock.news", []byte(strconv.Itoa(i)+" "+filler)); err != nil {
+		subject := "penstock.noise"
+		if i%hers == 0 {
+			subject = "penstock.news"
+		}
+		if _, err := js.PublishAsync(subject, []byte(strconv.Itoa(i)+" "+filler)); err != nil {
 			t.Fatal(err)
 		}
 		if i%1_000 != 999 {
@@ -103,9 +108,9 @@ func TestBurstLargerThanTheRing(t *testing.T) {
 			t.Fatal("the stream did not take the burst")
 		}
 	}
-	for i := range events {
+	for i := 0; i < events; i += hers {
 		if e := alice.Next(t); !strings.HasPrefix(e.Data, strconv.Itoa(i)+" ") {
-			t.Fatalf("event %d is %s %.60q", i, e.Type, e.Data)
+			t.Fatalf("event %d is %s %q", i, e.Type, e.Data)
 		}
 	}
 }
