@@ -41,7 +41,9 @@ func (r *real) descriptors(t testing.TB) (all int) {
 	t.Helper()
 	all = tableOf(t, os.Getpid())
 	for _, sh := range r.shards.shards {
-		all += tableOf(t, sh.pair().thread)
+		if p := sh.pair(); p != nil {
+			all += tableOf(t, p.thread)
+		}
 	}
 	return all
 }

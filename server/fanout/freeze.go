@@ -105,7 +105,9 @@ func (sh *shard) thaw() {
 // melt ends being frozen.
 func (sh *shard) melt() {
 	for _, fd := range sh.frost.lent {
-		sh.sys.close(fd)
+		if fd >= 0 {
+			sh.sys.close(fd)
+		}
 	}
 	sh.frost = frost{}
 }
@@ -160,10 +162,10 @@ func (sh *shard) give(c command) error {
 				panic("fanout: give: nothing was lent")
 			}
 		}
-		if to = sh.frost.lent[0]; to < 0 {
+		to, sh.frost.lent = sh.frost.lent[0], sh.frost.lent[1:]
+		if to < 0 {
 			return fmt.Errorf("the shard's descriptor table has no room for one more: %w", syscall.EMFILE)
 		}
-		sh.frost.lent = sh.frost.lent[1:]
 		defer sh.sys.close(to)
 	}
 	return sh.sys.give(to, s.first, sh.frost.sockets[s.at:s.at+s.count], c.until)

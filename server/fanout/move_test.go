@@ -182,7 +182,11 @@ func TestStreamsGoOnElsewhere(t *testing.T) {
 // Shards that were frozen and thawed have everything, and told what happened meanwhile: who has
 // hung up leaves, who came joins, who takes bytes again gets them.
 func TestThawedShardsGoOn(t *testing.T) {
-	r := newReal(t, 2)
+	t.Run("one-table", func(t *testing.T) { thaws(t, newReal(t, 2)) })
+	t.Run("tables", func(t *testing.T) { thaws(t, newReal(t, 2, tables(20))) })
+}
+
+func thaws(t *testing.T, r *real) {
 	_, body := r.join(t, &Subscription{Topics: []string{"a"}})
 	gone, _ := r.join(t, &Subscription{Topics: []string{"a"}})
 	_, slow := r.join(t, &Subscription{Topics: []string{"a"}})
@@ -219,6 +223,146 @@ func TestThawedShardsGoOn(t *testing.T) {
 		t.Errorf("%d events", len(data))
 	}
 	wait(t, "the one who hung up has left", func() bool { return r.shards.Streams() == 5 })
+}
+
+// Where sockets can't all be given, because a table over there is full or nobody takes them any more,
+// it is an error on both sides, nothing is left open over there, and the shards go on with all of
+// them: those that were sent and those that were not.
+func TestSocketsThatAreNotTakenStay(t *testing.T) {
+	const streams = 300
+	for _, tt := range []struct {
+		name  string
+		rooms func(*Rooms)
+		stop  bool // the receiver gives up
+	}{
+		{"a table is full", func(r *Rooms) { r.Each[1] = streams }, false},
+		{"nobody takes them", func(r *Rooms) {}, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := newReal(t, 2, tables(streams))
+			pair := pairOf(t, unix.SOCK_STREAM) // all streams but two write into it, and nobody reads
+			_, first := r.join(t, &Subscription{Topics: []string{"a"}})
+			for range streams - 2 {
+				if err := r.shards.Join(dup(t, int(pair[0])), &Subscription{Topics: []string{"b"}}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			_, last := r.join(t, &Subscription{Topics: []string{"a"}})
+			wait(t, "all have joined", func() bool {
+				all := r.shards.Stats()
+				return all[0].Joins+all[1].Joins == streams
+			})
+			before := r.descriptors(t)
+			var limit unix.Rlimit
+			if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+				t.Fatal(err)
+			}
+			for range 3 {
+				if err := r.seq.Freeze(10 * time.Second); err != nil {
+					t.Fatal(err)
+				}
+				st, err := r.shards.Freeze(10 * time.Second)
+				if err != nil {
+					t.Fatal(err)
+				}
+				there, err := NewTables(3, streams)
+				if err != nil {
+					t.Fatal(err)
+				}
+				rooms := there.Rooms(1)
+				rooms.Each[0] = 100
+				tt.rooms(&rooms)
+				portions, err := st.Portions(&rooms)
+				if err != nil {
+					t.Fatal(err)
+				}
+				until := time.Now().Add(10 * time.Second)
+				sent := make(chan error)
+				go func() { sent <- r.shards.Give(st, portions, there.Doors(), until) }()
+				if tt.stop {
+					there.Abort()
+					err = <-sent
+				} else {
+					lower := limit
+					lower.Cur = uint64(limitFor(t, there.threads[1].system.pair.thread, 170)) // and the old ones, with 150, can be lent a door
+					if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &lower); err != nil {
+						t.Fatal(err)
+					}
+					_, err = there.Receive(portions, until)
+					unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
+					if !errors.Is(err, syscall.EMFILE) {
+						t.Errorf("received in a full table: %v", err)
+					}
+					<-sent // they fit into what is on its way
+				}
+				if err == nil {
+					t.Error("all were given")
+				}
+				there.Close()
+				r.shards.Thaw()
+				r.seq.Thaw()
+				if _, err := r.seq.Publish(&topic.Publication{Topic: "a", Event: encode.Event{Data: []byte("x")}}); err != nil {
+					t.Fatal(err)
+				}
+				events(t, first, 1)
+				events(t, last, 1)
+				wait(t, "nothing is open that was not", func() bool { return r.descriptors(t) == before })
+			}
+			if n := r.shards.Streams(); n != streams {
+				t.Errorf("%d streams, want %d", n, streams)
+			}
+		})
+	}
+}
+
+// Who joins shards that then let go is closed without an answer, whether its socket has come to the
+// shard's table, is on its way or waits for that; nothing is left of it.
+func TestJoinersOfShardsThatLetGoAreClosed(t *testing.T) {
+	for _, kind := range []struct {
+		name   string
+		change []func(*Options)
+	}{{"one-table", nil}, {"tables", []func(*Options){tables(100)}}} {
+		t.Run(kind.name, func(t *testing.T) {
+			r := newReal(t, 2, kind.change...)
+			before := r.descriptors(t)
+			if err := r.seq.Freeze(10 * time.Second); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := r.shards.Freeze(10 * time.Second); err != nil {
+				t.Fatal(err)
+			}
+			var clients []int
+			for i := range 40 {
+				p, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				clients = append(clients, p[1])
+				if err := r.shards.Enlist(p[0], &Subscription{Topics: []string{"a"}}); err != nil {
+					t.Fatal(err)
+				}
+				if i < 20 {
+					r.shards.HandOver()
+				}
+			}
+			r.shards.LetGo()
+			r.shards.HandOver()
+			for _, fd := range clients {
+				wait(t, "the end, and nothing before it", func() bool {
+					n, err := unix.Read(fd, make([]byte, 100))
+					if n > 0 {
+						t.Fatalf("%d bytes of an answer", n)
+					}
+					return n == 0 && err == nil
+				})
+				unix.Close(fd)
+			}
+			wait(t, "nothing is left", func() bool { return r.shards.Streams() == 0 && r.descriptors(t) == before })
+			if err := r.shards.Enlist(0, &Subscription{Topics: []string{"a"}}); !errors.Is(err, ErrDraining) {
+				t.Errorf("one more: %v, want ErrDraining", err)
+			}
+		})
+	}
 }
 
 // Sockets that can't be sent or received in time, or whose other end has gone, are an error, and
