@@ -119,6 +119,7 @@ func TestDocumentsNameFlagsThatExist(t *testing.T) {
 		"--build",                                    // docker compose up
 		"--from-literal", "--allowed-unsafe-sysctls", // kubectl, kubelet
 		"--compressed",       // curl
+		"--version",          // the word version, as other programs have it
 		"--dport", "--sport", // iptables
 		"--subjects", "--storage", "--replicas", "--retention", "--discard", "--max-bytes", "--dupe-window", "--defaults", // nats stream add
 	}
