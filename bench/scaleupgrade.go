@@ -12,10 +12,10 @@ import (
 	"math"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"penstock/bench/peers"
@@ -41,7 +41,7 @@ type ScaleUpgrade struct {
 	CalmMost float64 `json:"calmMost"` // ... and of any
 	Pause    float64 `json:"pause"`    // ms: the same with the upgrade
 	Most     float64 `json:"most"`
-	Took     float64 `json:"took"` // seconds of `penstock serve --upgrade`
+	Took     float64 `json:"took"` // seconds from the signal to the end of the old process
 	Lost     int     `json:"lost"` // events that some stream has not had, or twice; and streams that ended
 	Before   float64 `json:"before"`
 	Old      float64 `json:"old"`   // bytes resident: of the old process at most, ...
@@ -158,44 +158,42 @@ func (s *session) scaleUpgrade(ctx context.Context, server *peers.Running, hs *h
 	if _, err := hs.tell("watch"); err != nil {
 		return st, err
 	}
-	measured := make(chan struct{})
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		for pause := time.NewTicker(5 * time.Millisecond); ; {
-			select {
-			case <-measured:
-				pause.Stop()
-				return
-			case <-pause.C:
-			}
-			old := resident(pid)
-			taking := 0.0
-			if child := childOf(pid); child != 0 {
-				taking = resident(child)
-			}
-			if !math.IsNaN(old) {
-				st.Old = max(st.Old, old)
-			} else {
-				old = 0
-			}
-			if !math.IsNaN(taking) {
-				st.New, st.Both = max(st.New, taking), max(st.Both, old+taking)
-			}
-		}
-	}()
+	// Not by serve --upgrade: that looks for the server in the descriptors of every process, and here
+	// those of the holders are as many as the streams.
 	began := time.Now()
-	out, err := exec.CommandContext(ctx, s.peers.Penstock, "serve", "--upgrade", "--listen", strings.TrimPrefix(server.Base, "http://")).CombinedOutput()
+	if err := syscall.Kill(pid, syscall.SIGUSR2); err != nil {
+		return st, err
+	}
+	now := 0
+	for pause := time.NewTicker(5 * time.Millisecond); ; {
+		select {
+		case <-ctx.Done():
+			return st, ctx.Err()
+		case <-pause.C:
+		}
+		old, taking := resident(pid), 0.0
+		if child := childOf(pid); child != 0 {
+			now = child
+		}
+		if now != 0 {
+			taking = resident(now)
+		}
+		if math.IsNaN(old) && math.IsNaN(taking) || time.Since(began) > 30*time.Second {
+			return st, fmt.Errorf("upgrade: process %d has not handed over", pid)
+		}
+		if !math.IsNaN(taking) {
+			st.New = max(st.New, taking)
+		}
+		if math.IsNaN(old) { // it has ended
+			pause.Stop()
+			break
+		}
+		st.Old = max(st.Old, old)
+		if !math.IsNaN(taking) {
+			st.Both = max(st.Both, old+taking)
+		}
+	}
 	st.Took = time.Since(began).Seconds()
-	close(measured)
-	<-ended
-	if err != nil {
-		return st, fmt.Errorf("upgrade: %w: %s", err, out)
-	}
-	var was, now int
-	if _, err := fmt.Sscanf(string(out), "process %d has handed over to process %d", &was, &now); err != nil {
-		return st, fmt.Errorf("upgrade: it says %q", out)
-	}
 	if err := wait(ctx, tickSettle); err != nil {
 		return st, err
 	}
@@ -302,7 +300,7 @@ func (u *ScaleUpgrades) about() string {
 
 func (u *ScaleUpgrades) table() string {
 	var b strings.Builder
-	b.WriteString("| streams | longest silence, most (p50) | any | without an upgrade, p50 | any | `serve --upgrade` took | lost | old process: before, at most | new: at most, 2 s later | both at most |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
+	b.WriteString("| streams | longest silence, most (p50) | any | without an upgrade, p50 | any | signal to the end of the old process | lost | old process: before, at most | new: at most, 2 s later | both at most |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
 	for _, s := range u.Steps {
 		fmt.Fprintf(&b, "| %s | %.0f ms | %.0f ms | %.0f ms | %.0f ms | %.2f s | %d | %.0f, %.0f MB | %.0f, %.0f MB | %.0f MB |\n",
 			thousands(float64(s.Streams)), s.Pause, s.Most, s.Calm, s.CalmMost, s.Took, s.Lost, s.Before/1e6, s.Old/1e6, s.New/1e6, s.After/1e6, s.Both/1e6)
