@@ -21,6 +21,7 @@ const (
 	laneOpen = 1 << iota // where it starts is not known yet: the first event says
 	laneGap              // a gap event has named it: what is missing next was announced
 	laneHole             // the newest missing stretch was announced
+	laneSpan             // the subscriber has got no event yet that a gap's before does not reach beyond
 )
 
 // begin makes the lane expect number next.

@@ -7,7 +7,8 @@ import (
 	"strconv"
 )
 
-// gap is a gap event of Penstock's contract: what is missing next on its topics was announced.
+// gap is a gap event of Penstock's contract: what is missing next on its topics was announced, and so
+// is whatever else is missing before its before. Events that follow it may lie within.
 func (r *reader) gap(data []byte) {
 	r.tally.Gaps++
 	var g struct {
@@ -29,7 +30,7 @@ func (r *reader) gap(data []byte) {
 		}
 		for l := t; l < r.plan.lanes; l += r.plan.cfg.Topics {
 			if i, ok := r.laneOf(r.slot, uint32(l)); ok {
-				r.lanes[i].flags |= laneGap
+				r.lanes[i].flags |= laneGap | laneSpan
 			} else {
 				bad = true
 			}
@@ -37,5 +38,20 @@ func (r *reader) gap(data []byte) {
 	}
 	if bad {
 		r.tally.BadGaps++
+		return
 	}
+	s := &r.subs[r.slot]
+	s.spanned = max(s.spanned, before)
+}
+
+// within tells whether an event with the subscriber's last id, and so what was missing right before
+// it, lies within a gap that has named its lane.
+func (s *subscriber) within(l *lane) bool {
+	if l.flags&laneSpan == 0 {
+		return false
+	}
+	if !s.hasID || s.lastID >= s.spanned {
+		l.flags &^= laneSpan
+	}
+	return s.hasID && s.lastID <= s.spanned
 }

@@ -38,6 +38,7 @@ type subscriber struct {
 	decode  encode.Decoder
 	inflate *encode.Inflater // of a compressed stream that is checked
 	lastID  uint64           // where ids are numbers, as Penstock's are
+	spanned uint64           // the greatest before of its gaps
 	since   int64            // when this state, and on the way to a stream the way, began
 	asked   int64            // when the request had left
 	fd      int32
@@ -277,6 +278,7 @@ func (r *reader) block(d *encode.Decoded) {
 		return
 	}
 	l := &r.lanes[i]
+	within := s.within(l)
 	if v == torn && int32(st.seq-l.next) > 1<<16 {
 		return // a number out of torn bytes
 	}
@@ -299,6 +301,10 @@ func (r *reader) block(d *encode.Decoded) {
 		if r.timed && !s.behind && !s.slow {
 			record(r.latency, late)
 		}
+	}
+	if j.missing > 0 && within && !j.announced {
+		j.announced = true
+		l.flags |= laneHole
 	}
 	if j.missing > 0 || j.reordered || j.emptyGap {
 		r.unusual(st.lane, st.seq, j, true)

@@ -93,6 +93,31 @@ func TestEveryFaultIsCountedExactly(t *testing.T) {
 	}
 }
 
+// Events may follow a gap that lie within it: what else is missing there was announced, and what is
+// missing behind it is lost.
+func TestGapSpansWhatFollowsIt(t *testing.T) {
+	t.Parallel()
+	s := newFaultyServer(t)
+	s.deliver = func(subscriber, n int, frame string) []string {
+		if subscriber != 0 {
+			return []string{frame}
+		}
+		switch n {
+		case 37:
+			return []string{gapBlock(36, 45, "topic0")}
+		case 40, 41, 44, 50:
+			return nil
+		}
+		return []string{frame}
+	}
+	cfg := quick(s.URL)
+	cfg.Events, cfg.Subscribers, cfg.TopicName = 100, 2, "topic"
+	r := mustRun(t, cfg)
+	if r.Streams.Announced != 4 || r.Streams.Lost != 1 || r.Streams.EmptyGaps != 0 || r.Streams.BadGaps != 0 {
+		t.Errorf("%+v", r.Streams)
+	}
+}
+
 func gapBlock(after, before int, topic string) string {
 	return fmt.Sprintf("event: gap\ndata: {\"topics\":[\"%s\"],\"after\":\"%d\",\"before\":\"%d\",\"reason\":\"lag\"}\n\n", topic, after, before)
 }
