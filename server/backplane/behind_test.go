@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -124,18 +125,38 @@ func TestPublishersThatWaitGoOn(t *testing.T) {
 			t.Errorf("%d of a batch, %v", fresh, err)
 		}
 	})
+	// The others publish until they have to wait: how much that takes is up to the machine.
+	var stored atomic.Int64
+	var enough atomic.Bool
+	defer enough.Store(true)
 	for range 8 {
 		taken.Go(func() {
-			for range 50 {
+			for !enough.Load() {
 				if _, err := b.Publish(event(strings.Repeat("x", 1000))); err != nil {
 					t.Error(err)
+					return
 				}
+				stored.Add(1)
 			}
 		})
 	}
 	servertest.WaitUntil(t, "publishers that wait", func() bool { return s.Stats().Waiting > 2 }) // the reading is one
-	drained(t, b, s, shard, len(batch)+8*50)
-	taken.Wait()
+	enough.Store(true)
+	through := make(chan struct{})
+	go func() {
+		taken.Wait()
+		close(through)
+	}()
+	servertest.WaitUntil(t, "publishers to go on", func() bool {
+		shard.Done(s.Ring().Head(), 0)
+		select {
+		case <-through:
+			return true
+		default:
+			return false
+		}
+	})
+	drained(t, b, s, shard, len(batch)+int(stored.Load()))
 }
 
 // With --overload shed they are refused at once.
