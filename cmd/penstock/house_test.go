@@ -187,3 +187,20 @@ func TestHouseHasNoDrawers(t *testing.T) {
 		}
 	}
 }
+
+// Nothing is left lying in front of the door: what is kept at the top level is named here.
+func TestHouseTopLevel(t *testing.T) {
+	git := exec.Command("git", "ls-files")
+	git.Dir = "../.."
+	out, err := git.Output()
+	if err != nil {
+		t.Skipf("no checkout to look at: %v", err)
+	}
+	top := strings.Fields("go.mod go.sum cmd server ring encode bench loadtest README.md Makefile tuning.md" +
+		" docs deploy examples LICENSE CHANGELOG.md .ci Dockerfile .gitignore .dockerignore")
+	for _, file := range strings.Split(strings.TrimSpace(string(out)), "\n") {
+		if first, _, _ := strings.Cut(file, "/"); !slices.Contains(top, first) {
+			t.Errorf("%s: nothing called %s belongs at the top level", file, first)
+		}
+	}
+}

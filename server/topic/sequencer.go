@@ -124,7 +124,7 @@ func New(o Options) (*Sequencer, error) {
 	}
 	start, known := max(uint64(max(o.Now(), 0)), o.After), uint64(0)
 	if o.Backplane {
-		start, known = 0, 0
+		start = 0
 	}
 	if o.Past != nil {
 		start, known = o.Past.StartID, o.Past.known
